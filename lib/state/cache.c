@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lib/state/cache.h"
+
+#include <stdlib.h>
+
+#include "lib/base/container_of.h"
+
+/* Chained hash tables, one by UUID and one for each index, that share their
+ * entries and grow together. */
+
+static size_t
+chain_count(const struct cache_table *table)
+{
+    return 1 + state_class_of(table->table)->index_count;
+}
+
+void
+cache_init(struct cache *cache)
+{
+    *cache = (struct cache){ .generation = 1 };
+    for (size_t i = 0; i < STATE_TABLE_COUNT; i++) {
+        cache->tables[i].table = (enum state_table)i;
+        list_init(&cache->tables[i].entries);
+    }
+}
+
+void
+cache_done(struct cache *cache)
+{
+    for (size_t i = 0; i < STATE_TABLE_COUNT; i++) {
+        struct cache_table *table = &cache->tables[i];
+        struct list *node;
+        while ((node = list_pop_front(&table->entries)) != NULL) {
+            struct cache_entry *entry =
+                container_of(node, struct cache_entry, node);
+            state_row_free(entry->row);
+            free(entry);
+        }
+        for (size_t chain = 0; chain < 1 + STATE_INDEX_MAX; chain++) {
+            free(table->buckets[chain]);
+        }
+    }
+}
+
+static uint64_t
+chain_hash(const struct state_row *row, size_t chain)
+{
+    if (chain == 0) {
+        return state_uuid_hash(&row->uuid);
+    }
+    return state_row_hash(row, state_class_of(row->table)->indexes[chain - 1]);
+}
+
+static struct cache_entry **
+bucket_of(const struct cache_table *table, size_t chain, uint64_t hash)
+{
+    return &table->buckets[chain][hash & (table->bucket_count - 1)];
+}
+
+static void
+link_entry(struct cache_table *table, struct cache_entry *entry)
+{
+    for (size_t chain = 0; chain < chain_count(table); chain++) {
+        entry->hash[chain] = chain_hash(entry->row, chain);
+        struct cache_entry **bucket =
+            bucket_of(table, chain, entry->hash[chain]);
+        entry->next[chain] = *bucket;
+        *bucket = entry;
+    }
+}
+
+static void
+unlink_entry(struct cache_table *table, struct cache_entry *entry)
+{
+    for (size_t chain = 0; chain < chain_count(table); chain++) {
+        struct cache_entry **at = bucket_of(table, chain, entry->hash[chain]);
+        while (*at != entry) {
+            CHECK(*at != NULL);
+            at = &(*at)->next[chain];
+        }
+        *at = entry->next[chain];
+    }
+}
+
+static void
+grow(struct cache_table *table)
+{
+    if (table->count < table->bucket_count) {
+        return;
+    }
+
+    table->bucket_count =
+        table->bucket_count == 0 ? 16 : table->bucket_count * 2;
+    for (size_t chain = 0; chain < chain_count(table); chain++) {
+        free(table->buckets[chain]);
+        table->buckets[chain] =
+            state_alloc(table->bucket_count * sizeof(void *));
+    }
+    LIST_FOREACH (node, &table->entries) {
+        link_entry(table, container_of(node, struct cache_entry, node));
+    }
+}
+
+struct cache_entry *
+cache_find(const struct cache *cache, enum state_table table,
+           const struct weft_uuid *uuid)
+{
+    const struct cache_table *space = &cache->tables[table];
+    struct cache_entry *entry;
+
+    if (space->bucket_count == 0) {
+        return NULL;
+    }
+    entry = *bucket_of(space, 0, state_uuid_hash(uuid));
+    while (entry != NULL && !uuid_equal(&entry->row->uuid, uuid)) {
+        entry = entry->next[0];
+    }
+    return entry;
+}
+
+struct cache_entry *
+cache_find_by_index(const struct cache *cache, const struct state_row *key,
+                    size_t index)
+{
+    const struct cache_table *table = &cache->tables[key->table];
+    const struct state_class *class = state_class_of(key->table);
+    struct cache_entry *entry;
+
+    CHECK(index < class->index_count);
+    if (table->bucket_count == 0) {
+        return NULL;
+    }
+    entry = *bucket_of(table, 1 + index, chain_hash(key, 1 + index));
+    while (entry != NULL &&
+           !state_row_equal(entry->row, key, class->indexes[index])) {
+        entry = entry->next[1 + index];
+    }
+    return entry;
+}
+
+struct cache_entry *
+cache_next(const struct cache *cache, enum state_table table,
+           const struct cache_entry *previous)
+{
+    const struct list *head = &cache->tables[table].entries;
+    struct list *next = previous == NULL ? head->next : previous->node.next;
+
+    return next == head ? NULL : container_of(next, struct cache_entry, node);
+}
+
+struct state_row *
+cache_put(struct cache *cache, struct state_row *row)
+{
+    struct cache_table *table = &cache->tables[row->table];
+    struct cache_entry *entry = cache_find(cache, row->table, &row->uuid);
+
+    if (entry != NULL) {
+        struct state_row *old = entry->row;
+        unlink_entry(table, entry);
+        entry->row = row;
+        entry->generation = cache->generation;
+        link_entry(table, entry);
+        return old;
+    }
+
+    grow(table);
+    entry = state_alloc(sizeof *entry);
+    entry->row = row;
+    entry->generation = cache->generation;
+    list_push_back(&table->entries, &entry->node);
+    link_entry(table, entry);
+    table->count++;
+    return NULL;
+}
+
+struct state_row *
+cache_take(struct cache *cache, enum state_table table,
+           const struct weft_uuid *uuid)
+{
+    struct cache_table *space = &cache->tables[table];
+    struct cache_entry *entry = cache_find(cache, table, uuid);
+
+    if (entry == NULL) {
+        return NULL;
+    }
+
+    struct state_row *row = entry->row;
+    unlink_entry(space, entry);
+    list_remove(&entry->node);
+    space->count--;
+    free(entry);
+    return row;
+}
