@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Operations: whether what a request asked for has come to be.
+ *
+ * The Operation row says what was asked; how far it is is read off the rows of
+ * its target, so that it needs no writer and is the same on every host:
+ *
+ *   CreateVolume   done when the volume is ready
+ *   AttachVolume   done when the attachment has a URI; failed when its host
+ *                  says so
+ *   DetachVolume   done when nobody owns the volume
+ *   CreateDisk     done when the disk is in service; failed when refused
+ *   others         done when committed */
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "blockd/api/api_internal.h"
+#include "lib/base/container_of.h"
+#include "lib/base/units.h"
+
+#define WAIT_DEFAULT_NS (60 * NS_PER_S)
+#define WAITS_MAX 1024u
+
+struct judgement {
+    bool done;
+    enum rpc_code code; /* RPC_OK: no error. */
+    const char *text;
+};
+
+/* ---- Judging ---- */
+
+static const struct state_volume *
+operation_volume(struct state *state, const struct state_operation *row)
+{
+    char project[API_NAME_PART_SIZE], id[API_NAME_PART_SIZE];
+
+    return api_name_parse_two(row->target, "projects", "volumes", project, id)
+               ? state_volume_find_by_project_name(state, project, id)
+               : NULL;
+}
+
+static struct judgement
+operation_judge_create(struct state *state, const struct state_operation *row)
+{
+    const struct state_volume *volume = operation_volume(state, row);
+
+    if (volume == NULL || volume->state == STATE_VOLUME_STATE_READY) {
+        return (struct judgement){ .done = true };
+    }
+    return (struct judgement){ .text = "replicas are being created" };
+}
+
+static struct judgement
+operation_judge_attach(struct state *state, const struct state_operation *row)
+{
+    const struct state_volume *volume = operation_volume(state, row);
+    const struct state_attachment *attachment =
+        volume != NULL
+            ? state_attachment_find_by_volume(state, &volume->row.uuid)
+            : NULL;
+    const struct state_attachment_status *status;
+
+    if (attachment == NULL) { /* Detached since. */
+        return (struct judgement){ .done = true };
+    }
+    status =
+        state_attachment_status_find_by_volume_host(state, &volume->row.uuid,
+                                                    attachment->host);
+    if (status == NULL) {
+        return (struct judgement){ .text = "the host has not taken it up" };
+    }
+    if (status->state == STATE_ATTACHMENT_STATUS_STATE_FAILED) {
+        return (struct judgement){ .done = true,
+                                   .code = RPC_FAILED_PRECONDITION,
+                                   .text = status->reason };
+    }
+    if (status->uri[0] != '\0') {
+        return (struct judgement){ .done = true };
+    }
+    return (struct judgement){ .text = status->reason };
+}
+
+static struct judgement
+operation_judge_detach(struct state *state, const struct state_operation *row)
+{
+    const struct state_volume *volume = operation_volume(state, row);
+
+    if (volume == NULL || uuid_is_nil(&volume->owner_instance) ||
+        state_attachment_find_by_volume(state, &volume->row.uuid) != NULL) {
+        return (struct judgement){ .done = true };
+    }
+    return (struct judgement){ .text = "its host drains and flushes it" };
+}
+
+static struct judgement
+operation_judge_disk(struct state *state, const struct state_operation *row)
+{
+    char host[API_NAME_PART_SIZE], id[API_NAME_PART_SIZE];
+    const struct state_disk *disk = NULL;
+    struct weft_uuid uuid;
+
+    if (api_name_parse_two(row->target, "hosts", "disks", host, id) &&
+        uuid_parse(id, &uuid) == 0) {
+        disk = state_disk_find_by_disk_uuid(state, &uuid);
+    }
+    if (disk == NULL) {
+        return (struct judgement){ .done = true };
+    }
+    if (disk->state == STATE_DISK_STATE_REFUSED) {
+        return (struct judgement){ .done = true,
+                                   .code = RPC_FAILED_PRECONDITION,
+                                   .text = disk->error };
+    }
+    const struct state_disk_status *status =
+        state_disk_status_find_by_disk_uuid(state, &disk->disk_uuid);
+    if (disk->state == STATE_DISK_STATE_READY && status != NULL &&
+        status->state == STATE_DISK_STATUS_STATE_SERVING) {
+        return (struct judgement){ .done = true };
+    }
+    if (status != NULL && status->state == STATE_DISK_STATUS_STATE_FAILED) {
+        return (struct judgement){ .text = status->error };
+    }
+    return (struct judgement){ .text = "its host opens it" };
+}
+
+static struct judgement
+operation_judge(struct state *state, const struct state_operation *row)
+{
+    if (strcmp(row->kind, "CreateVolume") == 0) {
+        return operation_judge_create(state, row);
+    }
+    if (strcmp(row->kind, "AttachVolume") == 0) {
+        return operation_judge_attach(state, row);
+    }
+    if (strcmp(row->kind, "DetachVolume") == 0) {
+        return operation_judge_detach(state, row);
+    }
+    if (strcmp(row->kind, "CreateDisk") == 0) {
+        return operation_judge_disk(state, row);
+    }
+    return (struct judgement){ .done = true };
+}
+
+Weft__V1__Operation *
+api_operation_message(struct reply_arena *arena, struct state *state,
+                      const struct state_operation *row)
+{
+    struct judgement judgement = operation_judge(state, row);
+    Weft__V1__Operation *operation = reply_alloc(arena, sizeof *operation);
+
+    weft__v1__operation__init(operation);
+    operation->name =
+        reply_text(arena, "operations/%s", reply_uuid(arena, &row->row.uuid));
+    operation->method = reply_text(arena, "%s", row->kind);
+    operation->target = reply_text(arena, "%s", row->target);
+    operation->create_time = api_time(arena, row->create_time_ms);
+    operation->done = judgement.done;
+    if (judgement.code != RPC_OK) {
+        Google__Rpc__Status *status = reply_alloc(arena, sizeof *status);
+        google__rpc__status__init(status);
+        status->code = (int32_t)judgement.code;
+        status->message = reply_text(arena, "%s", judgement.text);
+        operation->error = status;
+    } else if (judgement.text != NULL) {
+        operation->message = reply_text(arena, "%s", judgement.text);
+    }
+    return operation;
+}
+
+/* ---- Get, list ---- */
+
+static const struct state_operation *
+operation_take(struct rpc_call *call, const char *name)
+{
+    char id[API_NAME_PART_SIZE];
+    const struct state_operation *row = NULL;
+    struct weft_uuid uuid;
+
+    if (!api_take_name(call, "name", name, "operations", id)) {
+        return NULL;
+    }
+    if (uuid_parse(id, &uuid) == 0) {
+        row = state_operation_get(api_of(call)->state, &uuid);
+    }
+    if (row == NULL) {
+        rpc_call_fail_text(call, RPC_NOT_FOUND, "OPERATION_NOT_FOUND",
+                           "there is no operation \"%s\"", name);
+    }
+    return row;
+}
+
+static void
+operation_get(struct rpc_call *call, const ProtobufCMessage *message)
+{
+    const Weft__V1__GetOperationRequest *request = (const void *)message;
+    const struct state_operation *row = operation_take(call, request->name);
+    struct reply_arena arena = { NULL };
+
+    if (row != NULL) {
+        rpc_call_reply(
+            call,
+            &api_operation_message(&arena, api_of(call)->state, row)->base);
+        reply_free(&arena);
+    }
+}
+
+static void
+operation_list(struct rpc_call *call, const ProtobufCMessage *message)
+{
+    const Weft__V1__ListOperationsRequest *request = (const void *)message;
+    struct state *state = api_of(call)->state;
+    Weft__V1__ListOperationsResponse reply =
+        WEFT__V1__LIST_OPERATIONS_RESPONSE__INIT;
+    struct api_list list;
+
+    if (!api_list_begin(&list, call, &weft__v1__operation__descriptor,
+                        request->page_size, request->page_token,
+                        request->filter)) {
+        return;
+    }
+    for (const struct state_operation *row = state_operation_next(state, NULL);
+         row != NULL; row = state_operation_next(state, row)) {
+        api_list_add(&list,
+                     &api_operation_message(&list.arena, state, row)->base);
+    }
+    api_list_page(&list, (ProtobufCMessage ***)(void *)&reply.operations,
+                  &reply.n_operations, &reply.next_page_token);
+    rpc_call_reply(call, &reply.base);
+    api_list_end(&list);
+}
+
+/* ---- Wait ---- */
+
+struct api_wait {
+    struct api *api;
+    struct list node;
+    struct rpc_call *call;
+    struct rpc_call_events events;
+    struct weft_uuid operation;
+    uint64_t deadline_ns;
+};
+
+static void
+wait_end(struct api_wait *wait)
+{
+    list_remove(&wait->node);
+    free(wait);
+}
+
+static void
+wait_cancelled(struct rpc_call_events *events)
+{
+    struct api_wait *wait = container_of(events, struct api_wait, events);
+
+    rpc_call_fail_text(wait->call, RPC_CANCELLED, NULL, "cancelled");
+    wait_end(wait);
+}
+
+/* Answers if it is done, or late. */
+static void
+wait_check(struct api_wait *wait)
+{
+    struct state *state = wait->api->state;
+    const struct state_operation *row =
+        state_operation_get(state, &wait->operation);
+    struct reply_arena arena = { NULL };
+
+    if (row == NULL) {
+        rpc_call_fail_text(wait->call, RPC_NOT_FOUND, "OPERATION_NOT_FOUND",
+                           "the operation's record has been removed");
+        wait_end(wait);
+        return;
+    }
+    if (operation_judge(state, row).done ||
+        loop_now_ns() >= wait->deadline_ns) {
+        rpc_call_reply(wait->call,
+                       &api_operation_message(&arena, state, row)->base);
+        reply_free(&arena);
+        wait_end(wait);
+    }
+}
+
+static void
+operation_wait(struct rpc_call *call, const ProtobufCMessage *message)
+{
+    const Weft__V1__WaitOperationRequest *request = (const void *)message;
+    const struct state_operation *row = operation_take(call, request->name);
+    struct api *api = api_of(call);
+    uint64_t timeout_ns = WAIT_DEFAULT_NS;
+
+    if (row == NULL) {
+        return;
+    }
+    if (list_count(&api->waits) >= WAITS_MAX) {
+        rpc_call_fail_text(call, RPC_RESOURCE_EXHAUSTED, "TOO_MANY_WAITS",
+                           "%u clients wait for operations; try again later",
+                           WAITS_MAX);
+        return;
+    }
+    if (request->timeout != NULL && request->timeout->seconds >= 0 &&
+        request->timeout->seconds < 3600 && request->timeout->nanos >= 0) {
+        timeout_ns = (uint64_t)request->timeout->seconds * NS_PER_S +
+                     (uint64_t)request->timeout->nanos;
+    }
+    struct api_wait *wait = calloc(1, sizeof *wait);
+    CHECK(wait != NULL);
+    wait->api = api;
+    wait->call = call;
+    wait->operation = row->row.uuid;
+    wait->deadline_ns = loop_now_ns() + timeout_ns;
+    wait->events.cancelled = wait_cancelled;
+    list_push_back(&api->waits, &wait->node);
+    rpc_call_set_events(call, &wait->events);
+    wait_check(wait);
+}
+
+void
+api_wait_check_all(struct api *api)
+{
+    LIST_FOREACH (node, &api->waits) {
+        wait_check(container_of(node, struct api_wait, node));
+    }
+}
+
+void
+api_wait_stop_all(struct api *api)
+{
+    LIST_FOREACH (node, &api->waits) {
+        struct api_wait *wait = container_of(node, struct api_wait, node);
+        rpc_call_fail_text(wait->call, RPC_UNAVAILABLE, "STOPPING",
+                           "this blockd stops; ask another host");
+        wait_end(wait);
+    }
+}
+
+const struct rpc_method api_operation_methods[] = {
+    { "GetOperation", RPC_UNARY, operation_get },
+    { "ListOperations", RPC_UNARY, operation_list },
+    { "WaitOperation", RPC_UNARY, operation_wait },
+};
+const size_t api_operation_method_count =
+    sizeof api_operation_methods / sizeof api_operation_methods[0];

@@ -1,0 +1,764 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* One volume attached to this host, from its Attachment row to a socket that a
+ * guest can use, and back.  See the states in cluster_internal.h.
+ *
+ * Claiming is statement (d) of STORAGE.md: a durable compare-and-set of (owner
+ * instance, epoch + 1) that verifies the view of every mirror; the fencing of
+ * the replicas is the mirrors' part.  Releasing is the same in reverse: drained
+ * and flushed first, then the row loses its owner and says "clean". */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blockd/cluster/cluster_internal.h"
+#include "lib/base/array.h"
+#include "lib/base/container_of.h"
+#include "lib/base/log.h"
+
+#define RETRY_NS NS_PER_S
+
+#define ITEM(field, type, text)                  \
+    {                                            \
+        { "weft_volume_" #field, text, type },   \
+            offsetof(struct plane_report, field) \
+    }
+
+static const struct metric_item cvolume_metrics[] = {
+    ITEM(reads, METRICS_COUNTER, "Reads of the guest."),
+    ITEM(writes, METRICS_COUNTER, "Writes of the guest."),
+    ITEM(discards, METRICS_COUNTER, "Discards of the guest."),
+    ITEM(flushes, METRICS_COUNTER, "Flushes of the guest."),
+    ITEM(repairs, METRICS_COUNTER, "Blocks repaired from another replica."),
+    ITEM(crc_errors, METRICS_COUNTER, "Blocks that a replica had wrong."),
+    ITEM(replicas_missing, METRICS_GAUGE, "Replicas that are not in sync."),
+    ITEM(held, METRICS_GAUGE, "1 while the volume's I/O waits."),
+    ITEM(longest_stall_ns, METRICS_GAUGE, "Longest time I/O has waited."),
+};
+
+#undef ITEM
+
+static struct cvolume *
+cvolume_find(struct cluster *cluster, const struct weft_uuid *volume)
+{
+    LIST_FOREACH (node, &cluster->volumes) {
+        struct cvolume *cv = container_of(node, struct cvolume, node);
+        if (uuid_equal(&cv->volume, volume)) {
+            return cv;
+        }
+    }
+    return NULL;
+}
+
+bool
+cvolume_all_gone(const struct cluster *cluster)
+{
+    return list_is_empty(&cluster->volumes);
+}
+
+static void
+cvolume_free(struct cvolume *cv)
+{
+    struct cluster *cluster = cv->cluster;
+
+    meta_free(cv->meta);
+    list_remove(&cv->node);
+    metric_set_done(&cv->metrics);
+    free(cv);
+    cluster_touch(cluster);
+}
+
+/* ---- Claim ---- */
+
+/* NULL: all that a claim needs is there; else why not, for people. */
+static const char *
+cvolume_obstacle(struct cvolume *cv)
+{
+    struct state *state = cv->cluster->state;
+    const struct state_volume *row = state_volume_get(state, &cv->volume);
+
+    if (row == NULL) {
+        return "the volume's row is gone";
+    }
+    if (row->stripe_width > VOLUME_MIRRORS_MAX) {
+        return "the volume has more mirrors than this version serves";
+    }
+    if (!uuid_is_nil(&row->owner_instance) &&
+        strcmp(row->owner_host, cv->cluster->host) != 0) {
+        return "another host still owns the volume; it lets go when it has "
+               "flushed, or use 'weft volume detach --force' if it is dead";
+    }
+    for (uint32_t i = 0; i < row->stripe_width; i++) {
+        const struct state_mirror *mirror =
+            state_mirror_find_by_volume_index(state, &cv->volume, i);
+        if (mirror == NULL) {
+            return "a mirror's row is missing";
+        }
+        for (size_t j = 0; j < mirror->replicas_count; j++) {
+            if (state_replica_status_find_by_replica(
+                    state, &mirror->replicas[j].key) == NULL) {
+                return "waiting for a replica to be created on its disk";
+            }
+        }
+    }
+    return NULL;
+}
+
+static int
+cvolume_claim_build(struct state_txn *txn, struct state *state)
+{
+    struct cvolume *cv = container_of(txn, struct cvolume, txn);
+    const struct state_volume *old = state_volume_get(state, &cv->volume);
+
+    if (old == NULL) {
+        return -ENOENT;
+    }
+    if (uuid_equal(&old->owner_instance, &cv->instance) && cv->epoch != 0 &&
+        old->epoch == cv->epoch) {
+        return STATE_TXN_NOTHING; /* It was us. */
+    }
+    if (!uuid_is_nil(&old->owner_instance) &&
+        strcmp(old->owner_host, cv->cluster->host) != 0) {
+        return -EBUSY;
+    }
+    if (old->epoch >= STORE_EPOCH_MAX) {
+        return -EOVERFLOW;
+    }
+    cv->clean = old->clean && uuid_is_nil(&old->owner_instance);
+    cv->epoch = old->epoch + 1;
+    struct state_volume row = {
+        .row = old->row,
+        .owner_host = cv->cluster->host,
+        .owner_instance = cv->instance,
+        .epoch = cv->epoch,
+        .clean = false,
+    };
+    state_txn_verify(txn, &old->row,
+                     STATE_VOLUME_COL_EPOCH | STATE_VOLUME_COL_OWNER_INSTANCE |
+                         STATE_VOLUME_COL_CLEAN);
+    for (uint32_t i = 0; i < old->stripe_width; i++) {
+        const struct state_mirror *mirror =
+            state_mirror_find_by_volume_index(state, &cv->volume, i);
+        if (mirror == NULL) {
+            return -ENOENT;
+        }
+        state_txn_verify(txn, &mirror->row,
+                         STATE_MIRROR_COL_VIEW | STATE_MIRROR_COL_IN_SYNC |
+                             STATE_MIRROR_COL_REPLICAS);
+    }
+    state_txn_update(txn, &row.row,
+                     STATE_VOLUME_COL_EPOCH | STATE_VOLUME_COL_OWNER_HOST |
+                         STATE_VOLUME_COL_OWNER_INSTANCE |
+                         STATE_VOLUME_COL_CLEAN);
+    return 0;
+}
+
+static void cvolume_start(struct cvolume *cv);
+
+static void
+cvolume_claimed(struct state_txn *txn, int result)
+{
+    struct cvolume *cv = container_of(txn, struct cvolume, txn);
+
+    cv->txn_busy = false;
+    if (result == 0) {
+        cvolume_start(cv);
+        return;
+    }
+    char text[300];
+    (void)snprintf(text, sizeof text, "could not be claimed: %s",
+                   txn->error[0] != '\0' ? txn->error : strerror(-result));
+    cv->state = CVOLUME_WAITING;
+    cv->epoch = 0;
+    cv->retry_ns = loop_now_ns() + RETRY_NS;
+    cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_ATTACHING, text);
+    cvolume_advance(cv);
+}
+
+static void
+cvolume_claim(struct cvolume *cv)
+{
+    struct record record;
+
+    /* A guest that lived through our restart, on this boot (S17). */
+    cv->live_guest = record_read(cv->cluster, &cv->volume, &record) == 0 &&
+                     uuid_equal(&record.boot_id, &cv->cluster->boot_id);
+    cv->state = CVOLUME_CLAIMING;
+    cv->instance = cv->cluster->instance;
+    cv->epoch = 0;
+    cv->txn_busy = true;
+    cv->txn = (struct state_txn){
+        .build = cvolume_claim_build,
+        .done = cvolume_claimed,
+        .comment = "volume claim",
+        .deadline_ns = loop_now_ns() + CLUSTER_TXN_NS,
+        .flags = STATE_TXN_RETRY,
+    };
+    state_txn_start(cv->cluster->state, &cv->txn);
+}
+
+/* ---- Run ---- */
+
+static void
+cvolume_fill_replica(struct cvolume *cv, struct plane_replica *replica,
+                     const struct weft_uuid *uuid)
+{
+    struct state *state = cv->cluster->state;
+    struct cdisk *local = cdisk_find_serving(cv->cluster, uuid);
+    const struct state_disk *disk = state_disk_find_by_disk_uuid(state, uuid);
+    const struct state_host *host =
+        disk != NULL ? state_host_find_by_name(state, disk->host) : NULL;
+
+    *replica = (struct plane_replica){ .disk = *uuid };
+    if (local != NULL) {
+        replica->store = local->pd.store;
+        replica->store_io = plane_io(local->plane);
+    } else if (host != NULL) {
+        (void)snprintf(replica->address, sizeof replica->address, "%s",
+                       host->address);
+    }
+}
+
+/* Rows into the shape that the reactor takes. */
+static bool
+cvolume_fill_mirrors(struct cvolume *cv, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct state_mirror *mirror =
+            state_mirror_find_by_volume_index(cv->cluster->state, &cv->volume,
+                                              i);
+        struct mirror_row *row = &cv->pv.mirrors[i].row;
+        if (mirror == NULL || !meta_row_from_state(mirror, row)) {
+            return false;
+        }
+        for (uint32_t j = 0; j < row->replica_count; j++) {
+            cvolume_fill_replica(cv, &cv->pv.replicas[i][j], &row->disk[j]);
+        }
+    }
+    return true;
+}
+
+struct ready_post {
+    struct loop_post post;
+    struct cvolume *cv;
+    int result;
+};
+
+static void
+cvolume_is_ready(struct loop_post *post)
+{
+    struct ready_post *ready = container_of(post, struct ready_post, post);
+    struct cvolume *cv = ready->cv;
+    int result = ready->result;
+
+    free(ready);
+    cv->cluster->jobs_pending--;
+    if (result == 0) {
+        cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_READY, "");
+        cluster_event(cv->cluster, STATE_EVENT_SEVERITY_INFO, cv->name,
+                      "attached", "epoch %llu, %s",
+                      (unsigned long long)cv->epoch, cv->pv.uri);
+    } else {
+        char text[200];
+        (void)snprintf(text, sizeof text, "cannot be served: %s",
+                       strerror(-result));
+        cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_FAILED, text);
+        cv->is_lost = cv->is_lost || result == -ESTALE;
+    }
+    cvolume_report(cv);
+    cvolume_advance(cv);
+}
+
+/* Reactor: the volume is ready, or will never be. */
+static void
+cvolume_ready_there(struct plane_volume *pv, int result)
+{
+    struct cvolume *cv = container_of(pv, struct cvolume, pv);
+    struct ready_post *ready = malloc(sizeof *ready); /* Once a volume. */
+
+    CHECK(ready != NULL);
+    ready->post.run = cvolume_is_ready;
+    ready->cv = cv;
+    ready->result = result;
+    loop_post_send(cv->cluster->loop, &ready->post);
+}
+
+static void
+cvolume_started(struct hop *hop)
+{
+    struct plane_volume *pv = container_of(hop, struct plane_volume, hop);
+    struct cvolume *cv = container_of(pv, struct cvolume, pv);
+
+    cv->state = CVOLUME_RUNNING;
+    if (pv->result != 0) {
+        cv->cluster->jobs_pending--; /* ready() will not come. */
+        cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_FAILED,
+                           strerror(-pv->result));
+    } else {
+        struct record *record = malloc(sizeof *record);
+        if (record != NULL) {
+            record_fill(cv, record);
+            int result = record_write(cv->cluster, record);
+            if (result != 0) {
+                log_warning("cluster", "no local record volume=%s result=%d",
+                            cv->name, result);
+            }
+            free(record);
+        }
+    }
+    cvolume_advance(cv);
+}
+
+static void
+cvolume_run(struct cvolume *cv)
+{
+    if (cv->meta == NULL && meta_new(cv, &cv->meta) != 0) {
+        cv->retry_ns = loop_now_ns() + RETRY_NS;
+        return;
+    }
+    cv->pv.options.meta = meta_table(cv->meta);
+    cv->pv.options.uuid = cv->volume;
+    cv->pv.options.name = cv->name;
+    cv->pv.options.owner_instance = cv->instance;
+    cv->pv.options.epoch = (uint32_t)cv->epoch;
+    cv->pv.options.clean = cv->clean;
+    cv->pv.options.live_guest = cv->live_guest;
+    cv->pv.options.resume = cv->resume;
+    cv->pv.options.enospc_holds = true;
+    cv->pv.cloud = cv->cluster->cloud;
+    cv->pv.is_vhost = cv->kind == STATE_ATTACHMENT_KIND_VHOST_USER;
+    cv->pv.ready = cvolume_ready_there;
+    (void)snprintf(cv->pv.name, sizeof cv->pv.name, "%s", cv->name);
+    char text[UUID_TEXT_SIZE];
+    uuid_format(&cv->volume, text);
+    int size = snprintf(cv->pv.socket, sizeof cv->pv.socket, "%s/vhost-%s.sock",
+                        cv->cluster->run_dir, text);
+    if (size < 0 || (size_t)size >= sizeof cv->pv.socket) {
+        cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_FAILED,
+                           "run_dir is too long for a socket's path");
+        return;
+    }
+    cv->state = CVOLUME_STARTING;
+    cv->cluster->jobs_pending++; /* For ready(). */
+    hop_go(&cv->pv.hop, plane_volume_start, cvolume_started);
+}
+
+/* The row is ours: from the row to the reactor. */
+static void
+cvolume_start(struct cvolume *cv)
+{
+    struct state *state = cv->cluster->state;
+    const struct state_volume *row = state_volume_get(state, &cv->volume);
+    const struct state_pool *pool =
+        row != NULL ? state_pool_get(state, &row->pool) : NULL;
+
+    if (row == NULL || pool == NULL ||
+        !cvolume_fill_mirrors(cv, row->stripe_width)) {
+        cv->state = CVOLUME_WAITING;
+        cv->retry_ns = loop_now_ns() + RETRY_NS;
+        cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_ATTACHING,
+                           "the volume's rows are incomplete");
+        return;
+    }
+    struct volume_options *options = &cv->pv.options;
+    options->size_bytes = row->size_bytes;
+    options->extent_bytes = row->extent_bytes;
+    options->mirror_count = row->stripe_width;
+    options->min_in_sync = pool->min_in_sync;
+    options->slow_ns = pool->slow_ms * NS_PER_MS;
+    cv->resume = false;
+    cvolume_run(cv);
+}
+
+/* ---- Stop and release ---- */
+
+static int
+cvolume_release_build(struct state_txn *txn, struct state *state)
+{
+    struct cvolume *cv = container_of(txn, struct cvolume, txn);
+    const struct state_volume *old = state_volume_get(state, &cv->volume);
+
+    if (old == NULL || old->epoch != cv->epoch ||
+        !uuid_equal(&old->owner_instance, &cv->instance)) {
+        return STATE_TXN_NOTHING; /* Not ours any more. */
+    }
+    struct state_volume row = { .row = old->row,
+                                .owner_host = "",
+                                .clean = cv->pv.clean };
+    state_txn_verify(txn, &old->row,
+                     STATE_VOLUME_COL_EPOCH | STATE_VOLUME_COL_OWNER_INSTANCE);
+    state_txn_update(txn, &row.row,
+                     STATE_VOLUME_COL_OWNER_HOST |
+                         STATE_VOLUME_COL_OWNER_INSTANCE |
+                         STATE_VOLUME_COL_CLEAN);
+    return 0;
+}
+
+static void
+cvolume_released(struct state_txn *txn, int result)
+{
+    struct cvolume *cv = container_of(txn, struct cvolume, txn);
+
+    cv->txn_busy = false;
+    if (result != 0 && !cv->cluster->is_stopping) {
+        cv->retry_ns = loop_now_ns() + RETRY_NS;
+        cvolume_advance(cv); /* Tries again. */
+        return;
+    }
+    if (result == 0) {
+        record_remove(cv->cluster, &cv->volume);
+        cluster_event(cv->cluster, STATE_EVENT_SEVERITY_INFO, cv->name,
+                      "detached", "%s", cv->pv.clean ? "clean" : "not clean");
+    }
+    cv->is_lost = true; /* It is nobody's, or somebody else's. */
+    cvolume_advance(cv);
+}
+
+static void
+cvolume_release(struct cvolume *cv)
+{
+    cv->txn_busy = true;
+    cv->txn = (struct state_txn){
+        .build = cvolume_release_build,
+        .done = cvolume_released,
+        .comment = "volume release",
+        .deadline_ns =
+            loop_now_ns() +
+            (cv->cluster->is_stopping ? 3 * NS_PER_S : CLUSTER_TXN_NS),
+        .flags = STATE_TXN_RETRY,
+    };
+    state_txn_start(cv->cluster->state, &cv->txn);
+}
+
+static void
+cvolume_stopped(struct hop *hop)
+{
+    struct plane_volume *pv = container_of(hop, struct plane_volume, hop);
+    struct cvolume *cv = container_of(pv, struct cvolume, pv);
+
+    cv->state = CVOLUME_RELEASING;
+    cvolume_advance(cv);
+}
+
+static void
+cvolume_stop(struct cvolume *cv)
+{
+    cv->state = CVOLUME_STOPPING;
+    cv->pv.flush = !cv->is_lost;
+    cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_DETACHING, "");
+    hop_go(&cv->pv.hop, plane_volume_stop, cvolume_stopped);
+}
+
+/* ---- All transitions ---- */
+
+static void
+cvolume_advance_waiting(struct cvolume *cv)
+{
+    if (!cv->is_wanted || cv->cluster->is_stopping) {
+        if (cv->status_busy) {
+            return;
+        }
+        if (cv->is_reported) {
+            cvolume_forget(cv);
+        } else {
+            cvolume_free(cv);
+        }
+        return;
+    }
+    if (loop_now_ns() < cv->retry_ns ||
+        !state_status(cv->cluster->state)->is_connected) {
+        return;
+    }
+    const char *obstacle = cvolume_obstacle(cv);
+    if (obstacle != NULL) {
+        cv->retry_ns = loop_now_ns() + RETRY_NS / 10;
+        cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_ATTACHING,
+                           obstacle);
+        return;
+    }
+    cvolume_claim(cv);
+}
+
+void
+cvolume_advance(struct cvolume *cv)
+{
+    if (cv->txn_busy || hop_is_away(&cv->pv.hop) ||
+        hop_is_away(&cv->report_hop)) {
+        return;
+    }
+    switch (cv->state) {
+    case CVOLUME_WAITING:
+        cvolume_advance_waiting(cv);
+        return;
+    case CVOLUME_CLAIMING:
+    case CVOLUME_STARTING:
+    case CVOLUME_STOPPING:
+        return; /* Their callbacks go on. */
+    case CVOLUME_RUNNING:
+        if (!cv->is_wanted || cv->is_lost || cv->cluster->is_stopping) {
+            cvolume_stop(cv);
+        }
+        return;
+    case CVOLUME_RELEASING:
+        if (!cv->is_lost) {
+            if (loop_now_ns() >= cv->retry_ns || cv->cluster->is_stopping) {
+                cvolume_release(cv);
+            }
+            return;
+        }
+        if (cv->meta != NULL && !meta_is_idle(cv->meta)) {
+            return; /* Its last commits are on their way. */
+        }
+        meta_free(cv->meta);
+        cv->meta = NULL;
+        cv->is_lost = false;
+        cv->state = CVOLUME_WAITING;
+        cv->retry_ns = loop_now_ns() + RETRY_NS;
+        cvolume_advance_waiting(cv);
+        return;
+    }
+}
+
+/* ---- Wanted against actual ---- */
+
+static struct cvolume *
+cvolume_new(struct cluster *cluster, const struct weft_uuid *volume,
+            const char *name, enum state_attachment_kind kind)
+{
+    struct cvolume *cv = calloc(1, sizeof *cv);
+    if (cv == NULL) {
+        return NULL;
+    }
+    cv->cluster = cluster;
+    cv->volume = *volume;
+    cv->kind = kind;
+    cv->is_wanted = true;
+    (void)snprintf(cv->name, sizeof cv->name, "%s", name);
+    /* The NBD server is on the first reactor; others are spread. */
+    uint32_t plane = 0;
+    if (kind == STATE_ATTACHMENT_KIND_VHOST_USER) {
+        plane = cluster->next_plane;
+        cluster->next_plane = (cluster->next_plane + 1) % cluster->plane_count;
+    }
+    cv->plane = cluster->planes[plane];
+    cv->pv.plane = cv->plane;
+    hop_init(&cv->pv.hop, cluster->loop, plane_io(cv->plane));
+    hop_init(&cv->report_hop, cluster->loop, plane_io(cv->plane));
+    list_push_back(&cluster->volumes, &cv->node);
+    metric_set_init(&cv->metrics, cluster->registry, cvolume_metrics,
+                    ARRAY_COUNT(cvolume_metrics),
+                    (const struct metrics_label[]){ { "volume", cv->name },
+                                                    { NULL, NULL } });
+    return cv;
+}
+
+void
+cvolume_sync_all(struct cluster *cluster)
+{
+    struct state *state = cluster->state;
+
+    LIST_FOREACH (node, &cluster->volumes) {
+        struct cvolume *cv = container_of(node, struct cvolume, node);
+        const struct state_attachment *row =
+            state_attachment_find_by_volume(state, &cv->volume);
+        cv->is_wanted = row != NULL && row->kind == cv->kind &&
+                        strcmp(row->host, cluster->host) == 0;
+        cvolume_advance(cv); /* May end it. */
+    }
+    if (cluster->is_stopping || uuid_is_nil(&cluster->cloud)) {
+        return;
+    }
+    for (const struct state_attachment *row =
+             state_attachment_next(state, NULL);
+         row != NULL; row = state_attachment_next(state, row)) {
+        const struct state_volume *volume =
+            state_volume_get(state, &row->volume);
+        if (volume == NULL || strcmp(row->host, cluster->host) != 0 ||
+            cvolume_find(cluster, &row->volume) != NULL) {
+            continue;
+        }
+        char name[CLUSTER_NAME_SIZE];
+        (void)snprintf(name, sizeof name, "%s/%s", volume->project,
+                       volume->name);
+        struct cvolume *cv =
+            cvolume_new(cluster, &row->volume, name, row->kind);
+        if (cv != NULL) {
+            cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_ATTACHING,
+                               "claiming the volume");
+            cvolume_advance(cv);
+        }
+    }
+}
+
+static void
+cvolume_updated(struct hop *hop)
+{
+    struct plane_volume *pv = container_of(hop, struct plane_volume, hop);
+
+    cvolume_advance(container_of(pv, struct cvolume, pv));
+}
+
+/* Whether the rows differ in their disks from what the reactor was given; the
+ * in-sync sets are the mirrors' own commits. */
+static bool
+cvolume_disks_changed(struct cvolume *cv)
+{
+    for (uint32_t i = 0; i < cv->pv.options.mirror_count; i++) {
+        const struct state_mirror *mirror =
+            state_mirror_find_by_volume_index(cv->cluster->state, &cv->volume,
+                                              i);
+        struct mirror_row row;
+        if (mirror == NULL || !meta_row_from_state(mirror, &row)) {
+            return false;
+        }
+        const struct mirror_row *old = &cv->pv.mirrors[i].row;
+        if (row.replica_count != old->replica_count ||
+            memcmp(row.replica, old->replica, sizeof row.replica) != 0) {
+            return true;
+        }
+        for (uint32_t j = 0; j < row.replica_count; j++) {
+            struct plane_replica now;
+            cvolume_fill_replica(cv, &now, &row.disk[j]);
+            const struct plane_replica *was = &cv->pv.replicas[i][j];
+            if (now.store != was->store ||
+                strcmp(now.address, was->address) != 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+void
+cvolume_row_changed(struct cluster *cluster, const struct weft_uuid *volume)
+{
+    struct cvolume *cv = cvolume_find(cluster, volume);
+    if (cv == NULL || cv->state != CVOLUME_RUNNING) {
+        return;
+    }
+    const struct state_volume *row = state_volume_get(cluster->state, volume);
+    if (row == NULL || row->epoch != cv->epoch ||
+        !uuid_equal(&row->owner_instance, &cv->instance)) {
+        if (!cv->is_lost) {
+            cv->is_lost = true;
+            cluster_event(cluster, STATE_EVENT_SEVERITY_WARNING, cv->name,
+                          "owner_lost",
+                          "the volume was taken from this host; its I/O here "
+                          "ends");
+        }
+        cvolume_advance(cv);
+        return;
+    }
+    cvolume_report(cv);
+}
+
+/* ---- Every second ---- */
+
+static void
+cvolume_report_there(struct hop *hop)
+{
+    struct cvolume *cv = container_of(hop, struct cvolume, report_hop);
+
+    plane_report_fill(&cv->report);
+    hop_return(hop);
+}
+
+static void
+cvolume_report_back(struct hop *hop)
+{
+    struct cvolume *cv = container_of(hop, struct cvolume, report_hop);
+
+    metric_set_update(&cv->metrics, &cv->report);
+    if (cv->state == CVOLUME_RUNNING && cv->report.is_running) {
+        if (cv->report.is_held) {
+            cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_HELD,
+                               cv->report.reason);
+        } else if (cv->status == STATE_ATTACHMENT_STATUS_STATE_HELD) {
+            cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_READY, "");
+        }
+        bool resyncing = false;
+        for (uint32_t i = 0; i < cv->pv.options.mirror_count; i++) {
+            resyncing |= cv->report.mirrors[i].resyncing != 0;
+        }
+        if (resyncing || cv->status_dirty) {
+            cvolume_report(cv);
+        }
+    }
+    cvolume_advance(cv);
+}
+
+void
+cvolume_tick(struct cluster *cluster)
+{
+    LIST_FOREACH (node, &cluster->volumes) {
+        struct cvolume *cv = container_of(node, struct cvolume, node);
+        if (cv->state != CVOLUME_RUNNING || cluster->is_stopping ||
+            !cv->is_wanted || cv->is_lost) {
+            cvolume_advance(cv); /* May end it. */
+            continue;
+        }
+        if (hop_is_away(&cv->pv.hop) || hop_is_away(&cv->report_hop)) {
+            continue;
+        }
+        if (state_status(cluster->state)->is_connected &&
+            cvolume_disks_changed(cv) &&
+            cvolume_fill_mirrors(cv, cv->pv.options.mirror_count)) {
+            hop_go(&cv->pv.hop, plane_volume_update, cvolume_updated);
+            continue;
+        }
+        cv->report.pv = &cv->pv;
+        hop_go(&cv->report_hop, cvolume_report_there, cvolume_report_back);
+    }
+}
+
+/* ---- Start without the database (S22) ---- */
+
+static void
+cvolume_resume(struct cluster *cluster, const struct record *record)
+{
+    if (!uuid_equal(&record->boot_id, &cluster->boot_id) ||
+        cvolume_find(cluster, &record->volume) != NULL) {
+        return; /* No guest survived the boot: nothing is urgent. */
+    }
+    struct cvolume *cv =
+        cvolume_new(cluster, &record->volume, record->name, record->kind);
+    if (cv == NULL) {
+        return;
+    }
+    cv->instance = record->instance;
+    cv->epoch = record->epoch;
+    cv->live_guest = true;
+    cv->resume = true;
+    cv->pv.options.size_bytes = record->size_bytes;
+    cv->pv.options.extent_bytes = record->extent_bytes;
+    cv->pv.options.mirror_count = record->mirror_count;
+    cv->pv.options.min_in_sync = record->min_in_sync;
+    cv->pv.options.slow_ns = record->slow_ms * NS_PER_MS;
+    for (uint32_t i = 0; i < record->mirror_count; i++) {
+        const struct record_mirror *mirror = &record->mirrors[i];
+        cv->pv.mirrors[i].row = mirror->row;
+        for (uint32_t j = 0; j < mirror->row.replica_count; j++) {
+            struct plane_replica *replica = &cv->pv.replicas[i][j];
+            struct cdisk *local =
+                cdisk_find_serving(cluster, &mirror->row.disk[j]);
+            replica->disk = mirror->row.disk[j];
+            if (local != NULL) {
+                replica->store = local->pd.store;
+                replica->store_io = plane_io(local->plane);
+            }
+            (void)snprintf(replica->address, sizeof replica->address, "%s",
+                           mirror->address[j]);
+        }
+    }
+    log_warning("cluster", "the database is away; resuming volume=%s",
+                cv->name);
+    cvolume_run(cv);
+}
+
+void
+cvolume_resume_all(struct cluster *cluster)
+{
+    record_for_each(cluster, cvolume_resume);
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef BLOCKD_CLUSTER_CLUSTER_INTERNAL_H
+#define BLOCKD_CLUSTER_CLUSTER_INTERNAL_H
+
+/* What the files of cluster share.
+ *
+ *   cluster.c   birth, the listener, the level-triggered sync, stop
+ *   host.c      rows Global, Host, Host_Status: registration and heartbeat
+ *   disk.c      one local disk: open, format, claim, serve
+ *   replica.c   replicas on local disks: create, remove by tombstone
+ *   attach.c    one volume attached here: claim, run, release
+ *   attach_status.c  what the database is told of it
+ *   meta.c      membership commits of the mirrors, batched
+ *   record.c    durable local records of running volumes (S22)
+ *   plane.c     the reactor's side: links, volumes, exports
+ *   event.c     events
+ *   manager.c   what one host does for all: volumes ready, old events
+ *   hop.c       from the control thread to a reactor and back */
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "blockd/cluster/cluster.h"
+#include "blockd/cluster/hop.h"
+#include "blockd/cluster/metric_set.h"
+#include "blockd/cluster/plane.h"
+#include "lib/base/list.h"
+
+#define CLUSTER_NAME_SIZE 160 /* "project/name" */
+#define CLUSTER_TXN_NS (10 * NS_PER_S)
+
+struct cluster {
+    struct loop *loop;
+    struct state *state;
+    struct state *manager_state;
+    struct state_listener listener;
+    struct metrics_registry *registry; /* May be NULL. */
+    struct loop_timer tick;            /* Once a second. */
+    char *host, *rack, *peer_address, *api_endpoint, *run_dir, *state_dir;
+    char *version;
+    struct weft_uuid instance, boot_id;
+    struct weft_uuid cloud; /* Nil until the Global row is known. */
+    struct plane *planes[CLUSTER_REACTORS_MAX];
+    uint32_t plane_count;
+    uint32_t next_plane;
+    bool assume_nonvolatile;
+    bool dirty; /* cluster_sync() is wanted. */
+    bool is_stopping;
+    bool resumed; /* Local records have been looked at. */
+    uint64_t started_ns;
+
+    struct list disks;    /* struct cdisk */
+    struct list volumes;  /* struct cvolume */
+    struct list replicas; /* struct creplica: in work */
+    struct host_keeper *host_keeper;
+    struct manager *manager;
+    uint32_t events_pending;
+    uint32_t jobs_pending; /* Transactions and hops that outlive no one. */
+
+    cluster_stopped_fn *stopped;
+    void *owner;
+};
+
+/* Wants a cluster_sync() at the end of this turn. */
+void cluster_touch(struct cluster *cluster);
+
+/* ---- host.c ---- */
+
+WEFT_MUST_CHECK int host_keeper_new(struct cluster *cluster);
+void host_keeper_sync(struct cluster *cluster);
+bool host_keeper_is_idle(const struct cluster *cluster);
+void host_keeper_free(struct cluster *cluster);
+
+/* ---- disk.c ----
+ *
+ *   OPENING --> CLAIMING --> SETTLING --> SERVING --> CLOSING --> (gone)
+ *      |           |            |
+ *      +-----------+------------+--> FAILED (tried again), REFUSED (until the
+ *                                    row changes) */
+
+enum cdisk_state {
+    CDISK_OPENING,
+    CDISK_CLAIMING,
+    CDISK_SETTLING,
+    CDISK_SERVING,
+    CDISK_CLOSING,
+    CDISK_FAILED,
+    CDISK_REFUSED,
+};
+
+struct cdisk {
+    struct cluster *cluster;
+    struct list node;
+    struct weft_uuid disk;
+    char *path;
+    enum cdisk_state state;
+    bool is_wanted;
+    struct plane *plane;
+    struct plane_disk pd; /* Travels with the hop. */
+    struct plane_publication publication;
+    struct weft_uuid row_claim, next_claim;
+    struct state_txn txn;
+    bool txn_busy;
+    struct state_txn status_txn;
+    bool status_busy, status_dirty;
+    struct err err;
+    uint64_t retry_ns;
+    uint64_t reported_free;
+    struct metric_set metrics;
+};
+
+void cdisk_sync_all(struct cluster *cluster);
+void cdisk_tick(struct cluster *cluster);
+/* NULL unless it is served here. */
+struct cdisk *cdisk_find_serving(struct cluster *cluster,
+                                 const struct weft_uuid *disk);
+bool cdisk_all_gone(const struct cluster *cluster);
+
+/* ---- replica.c ---- */
+
+/* Looks at one Mirror row: creates replicas that should be on local disks. */
+void replica_consider(struct cluster *cluster,
+                      const struct state_mirror *mirror);
+/* A disk has come: all mirrors and tombstones. */
+void replica_consider_all(struct cluster *cluster);
+void replica_tick(struct cluster *cluster);
+
+/* ---- attach.c ----
+ *
+ *   WAITING --> CLAIMING --> STARTING --> RUNNING --> STOPPING --> RELEASING
+ *      ^            |                                     |            |
+ *      +------------+                                     +-> (gone) <-+ */
+
+enum cvolume_state {
+    CVOLUME_WAITING,
+    CVOLUME_CLAIMING,
+    CVOLUME_STARTING,
+    CVOLUME_RUNNING,
+    CVOLUME_STOPPING,
+    CVOLUME_RELEASING,
+};
+
+struct cvolume {
+    struct cluster *cluster;
+    struct list node;
+    struct weft_uuid volume;
+    char name[CLUSTER_NAME_SIZE];
+    enum cvolume_state state;
+    enum state_attachment_kind kind;
+    bool is_wanted;   /* An Attachment names this host. */
+    bool is_lost;     /* The row names another owner: do not release. */
+    bool is_reported; /* An Attachment_Status row may exist. */
+    struct weft_uuid instance; /* The owner we are, in the row. */
+    uint64_t epoch;
+    bool clean;      /* As the row said when we claimed it. */
+    bool live_guest; /* S17 */
+    bool resume;     /* S22 */
+    struct plane *plane;
+    struct plane_volume pv; /* Travels with the hop. */
+    struct hop report_hop;
+    struct plane_report report;
+    struct metric_set metrics;
+    struct state_txn txn;
+    bool txn_busy;
+    uint64_t retry_ns;
+    char reason[256];
+
+    enum state_attachment_status_state status;
+    uint64_t status_since_ms;
+    struct state_txn status_txn;
+    bool status_busy, status_dirty;
+
+    struct meta *meta;
+};
+
+void cvolume_sync_all(struct cluster *cluster);
+void cvolume_tick(struct cluster *cluster);
+/* The Volume or a Mirror row changed. */
+void cvolume_row_changed(struct cluster *cluster,
+                         const struct weft_uuid *volume);
+bool cvolume_all_gone(const struct cluster *cluster);
+/* The database stays away at start: runs what the local records say. */
+void cvolume_resume_all(struct cluster *cluster);
+void cvolume_advance(struct cvolume *cv);
+
+/* ---- attach_status.c: what the database is told of an attachment ---- */
+
+void cvolume_set_status(struct cvolume *cv,
+                        enum state_attachment_status_state status,
+                        const char *reason);
+void cvolume_report(struct cvolume *cv);
+/* Removes the row; clears is_reported when it is gone. */
+void cvolume_forget(struct cvolume *cv);
+
+/* ---- meta.c ---- */
+
+/* The membership commits of one volume.  Freed by meta_free() when the volume
+ * is off the reactor. */
+WEFT_MUST_CHECK int meta_new(struct cvolume *cv, struct meta **ret_meta);
+struct mirror_meta *meta_table(struct meta *meta);
+void meta_free(struct meta *meta);
+bool meta_is_idle(struct meta *meta);
+/* The Mirror row as the mirror wants it.  False: the row is not usable. */
+bool meta_row_from_state(const struct state_mirror *row,
+                         struct mirror_row *ret_row);
+
+/* ---- record.c ---- */
+
+struct record_mirror {
+    struct mirror_row row;
+    char address[STORE_REPLICAS_MAX][IO_ADDRESS_SIZE]; /* "": local. */
+};
+
+struct record {
+    struct weft_uuid volume, instance, boot_id;
+    char name[CLUSTER_NAME_SIZE];
+    uint64_t epoch, size_bytes, extent_bytes, slow_ms;
+    uint32_t min_in_sync;
+    uint32_t mirror_count;
+    enum state_attachment_kind kind;
+    struct record_mirror mirrors[VOLUME_MIRRORS_MAX];
+};
+
+WEFT_MUST_CHECK int record_write(const struct cluster *cluster,
+                                 const struct record *record);
+/* -ENOENT: none. */
+WEFT_MUST_CHECK int record_read(const struct cluster *cluster,
+                                const struct weft_uuid *volume,
+                                struct record *ret_record);
+void record_remove(const struct cluster *cluster,
+                   const struct weft_uuid *volume);
+typedef void record_fn(struct cluster *cluster, const struct record *record);
+void record_for_each(struct cluster *cluster, record_fn *fn);
+/* What to write of a running volume. */
+void record_fill(const struct cvolume *cv, struct record *ret_record);
+
+/* ---- manager.c ---- */
+
+WEFT_MUST_CHECK int manager_new(struct cluster *cluster);
+void manager_tick(struct cluster *cluster);
+void manager_free(struct cluster *cluster);
+
+#endif /* BLOCKD_CLUSTER_CLUSTER_INTERNAL_H */

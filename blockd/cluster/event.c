@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Events: rows for people.  They are best effort: with no database, or when
+ * too many wait, they are only logged. */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "blockd/cluster/cluster_internal.h"
+#include "lib/base/container_of.h"
+#include "lib/base/log.h"
+
+#define EVENTS_PENDING_MAX 64u
+
+struct event_txn {
+    struct cluster *cluster;
+    struct state_txn txn;
+    struct weft_uuid uuid;
+    enum state_event_severity severity;
+    uint64_t time_ms;
+    char object[CLUSTER_NAME_SIZE + 16];
+    char kind[64];
+    char text[512];
+};
+
+static int
+event_build(struct state_txn *txn, struct state *state)
+{
+    struct event_txn *event = container_of(txn, struct event_txn, txn);
+    struct state_event row = {
+        .row = { .table = STATE_TABLE_EVENT, .uuid = event->uuid },
+        .time_ms = event->time_ms,
+        .severity = event->severity,
+        .object = event->object,
+        .kind = event->kind,
+        .text = event->text,
+        .host = event->cluster->host,
+    };
+    (void)state;
+
+    state_txn_insert(txn, &row.row, STATE_EVENT_COL_ALL);
+    return 0;
+}
+
+static void
+event_done(struct state_txn *txn, int result)
+{
+    struct event_txn *event = container_of(txn, struct event_txn, txn);
+
+    if (result != 0) {
+        log_debug("cluster", "event not recorded object=%s result=%d",
+                  event->object, result);
+    }
+    event->cluster->events_pending--;
+    free(event);
+}
+
+void
+cluster_event(struct cluster *cluster, enum state_event_severity severity,
+              const char *object, const char *kind, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (severity == STATE_EVENT_SEVERITY_INFO) {
+        log_info("cluster", "event object=%s kind=%s text=%s", object, kind,
+                 text);
+    } else {
+        log_warning("cluster", "event object=%s kind=%s text=%s", object, kind,
+                    text);
+    }
+    if (cluster->events_pending >= EVENTS_PENDING_MAX) {
+        return;
+    }
+    struct event_txn *event = calloc(1, sizeof *event);
+    if (event == NULL) {
+        return;
+    }
+    event->cluster = cluster;
+    event->severity = severity;
+    event->time_ms = cluster_wall_ms();
+    state_uuid_random(&event->uuid);
+    (void)snprintf(event->object, sizeof event->object, "%s", object);
+    (void)snprintf(event->kind, sizeof event->kind, "%s", kind);
+    (void)snprintf(event->text, sizeof event->text, "%s", text);
+    event->txn = (struct state_txn){
+        .build = event_build,
+        .done = event_done,
+        .comment = "event",
+        .deadline_ns = loop_now_ns() + 60 * NS_PER_S,
+    };
+    cluster->events_pending++;
+    state_txn_start(cluster->state, &event->txn);
+}

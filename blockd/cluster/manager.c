@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* What one host does for all: the one that holds the lock "storage_manager" on
+ * a leader-only connection.  Nothing here keeps data safe: a lock is a matter
+ * of one database server (see lib/state/state.h), so each transaction verifies
+ * what it builds on.
+ *
+ *   - a new volume becomes "ready" when all its replicas exist
+ *   - the oldest events go when there are more than EVENTS_MAX */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "blockd/cluster/cluster_internal.h"
+#include "lib/base/container_of.h"
+#include "lib/base/log.h"
+
+#define EVENTS_MAX 1000u
+#define EVENTS_SLACK 100u
+
+struct manager {
+    struct cluster *cluster;
+    struct state_txn txn;
+    bool txn_busy;
+};
+
+int
+manager_new(struct cluster *cluster)
+{
+    struct manager *manager = calloc(1, sizeof *manager);
+    if (manager == NULL) {
+        return -ENOMEM;
+    }
+    manager->cluster = cluster;
+    cluster->manager = manager;
+    return 0;
+}
+
+static bool
+manager_volume_has_replicas(struct state *state,
+                            const struct state_volume *volume)
+{
+    for (uint32_t i = 0; i < volume->stripe_width; i++) {
+        const struct state_mirror *mirror =
+            state_mirror_find_by_volume_index(state, &volume->row.uuid, i);
+        if (mirror == NULL) {
+            return false;
+        }
+        for (size_t j = 0; j < mirror->replicas_count; j++) {
+            if (state_replica_status_find_by_replica(
+                    state, &mirror->replicas[j].key) == NULL) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool
+manager_build_volumes(struct state_txn *txn, struct state *state)
+{
+    bool any = false;
+
+    for (const struct state_volume *row = state_volume_next(state, NULL);
+         row != NULL; row = state_volume_next(state, row)) {
+        if (row->state == STATE_VOLUME_STATE_CREATING &&
+            manager_volume_has_replicas(state, row)) {
+            struct state_volume ready = { .row = row->row,
+                                          .state = STATE_VOLUME_STATE_READY };
+            state_txn_verify(txn, &row->row, STATE_VOLUME_COL_STATE);
+            state_txn_update(txn, &ready.row, STATE_VOLUME_COL_STATE);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static int
+manager_compare_events(const void *a, const void *b)
+{
+    const struct state_event *const *left = a;
+    const struct state_event *const *right = b;
+
+    return ((*left)->time_ms > (*right)->time_ms) -
+           ((*left)->time_ms < (*right)->time_ms);
+}
+
+static bool
+manager_build_events(struct state_txn *txn, struct state *state)
+{
+    size_t count = state_row_count(state, STATE_TABLE_EVENT);
+    if (count <= EVENTS_MAX + EVENTS_SLACK) {
+        return false;
+    }
+    const struct state_event **events = calloc(count, sizeof *events);
+    if (events == NULL) {
+        return false;
+    }
+    size_t got = 0;
+    for (const struct state_event *row = state_event_next(state, NULL);
+         row != NULL && got < count; row = state_event_next(state, row)) {
+        events[got++] = row;
+    }
+    qsort(events, got, sizeof *events, manager_compare_events);
+    for (size_t i = 0; i + EVENTS_MAX < got; i++) {
+        state_txn_delete(txn, STATE_TABLE_EVENT, &events[i]->row.uuid);
+    }
+    free(events);
+    return true;
+}
+
+static int
+manager_build(struct state_txn *txn, struct state *state)
+{
+    bool any = manager_build_volumes(txn, state);
+
+    any |= manager_build_events(txn, state);
+    return any ? 0 : STATE_TXN_NOTHING;
+}
+
+static void
+manager_done(struct state_txn *txn, int result)
+{
+    struct manager *manager = container_of(txn, struct manager, txn);
+
+    manager->txn_busy = false;
+    if (result != 0 && result != -ECANCELED) {
+        log_debug("cluster", "manager's work not committed result=%d", result);
+    }
+}
+
+void
+manager_tick(struct cluster *cluster)
+{
+    struct manager *manager = cluster->manager;
+
+    if (manager->txn_busy || cluster->is_stopping ||
+        cluster->manager_state == NULL ||
+        !state_lock_is_held(cluster->manager_state)) {
+        return;
+    }
+    manager->txn = (struct state_txn){
+        .build = manager_build,
+        .done = manager_done,
+        .comment = "storage manager",
+        .deadline_ns = loop_now_ns() + CLUSTER_TXN_NS,
+    };
+    manager->txn_busy = true;
+    state_txn_start(cluster->manager_state, &manager->txn);
+}
+
+void
+manager_free(struct cluster *cluster)
+{
+    CHECK(cluster->manager == NULL || !cluster->manager->txn_busy);
+    free(cluster->manager);
+    cluster->manager = NULL;
+}
