@@ -16,6 +16,26 @@ struct status_builder {
     Weft__V1__ClusterStatus reply;
 };
 
+/* The configured remotes, which commas separate. */
+static void
+status_remotes(struct status_builder *b, Weft__V1__DatabaseStatus *database,
+               const char *text)
+{
+    size_t room = 1;
+
+    for (const char *c = text; *c != '\0'; c++) {
+        room += *c == ',';
+    }
+    database->remotes =
+        reply_alloc(&b->arena, room * sizeof *database->remotes);
+    while (*text != '\0') {
+        size_t size = strcspn(text, ",");
+        database->remotes[database->n_remotes++] =
+            reply_text(&b->arena, "%.*s", (int)size, text);
+        text += size + (text[size] == ',');
+    }
+}
+
 static void
 status_database(struct status_builder *b, struct api *api)
 {
@@ -34,7 +54,7 @@ status_database(struct status_builder *b, struct api *api)
                        status->last_error != 0 ? strerror(-status->last_error)
                                                : "not connected yet");
     }
-    database->remote = reply_text(&b->arena, "%s", api->options.database);
+    status_remotes(b, database, api->options.database);
     database->state_time = api_time(&b->arena, cluster_wall_ms() - ago_ms);
     if (api->options.manager != NULL &&
         state_lock_is_held(api->options.manager)) {

@@ -66,7 +66,6 @@ volume_replica_state(struct reply_arena *arena, struct state *state,
         replica->state = WEFT__V1__REPLICA__STATE__CREATING;
         return;
     }
-    replica->known_good_sequence = known->known_good;
     if (state_uuids_contain(mirror->in_sync, mirror->in_sync_count, uuid)) {
         replica->state = WEFT__V1__REPLICA__STATE__IN_SYNC;
         return;

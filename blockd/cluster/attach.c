@@ -297,16 +297,7 @@ cvolume_started(struct hop *hop)
         cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_FAILED,
                            strerror(-pv->result));
     } else {
-        struct record *record = malloc(sizeof *record);
-        if (record != NULL) {
-            record_fill(cv, record);
-            int result = record_write(cv->cluster, record);
-            if (result != 0) {
-                log_warning("cluster", "no local record volume=%s result=%d",
-                            cv->name, result);
-            }
-            free(record);
-        }
+        record_save(cv);
     }
     cvolume_advance(cv);
 }
@@ -563,8 +554,10 @@ cvolume_sync_all(struct cluster *cluster)
         struct cvolume *cv = container_of(node, struct cvolume, node);
         const struct state_attachment *row =
             state_attachment_find_by_volume(state, &cv->volume);
-        cv->is_wanted = row != NULL && row->kind == cv->kind &&
-                        strcmp(row->host, cluster->host) == 0;
+        if (state_status(state)->has_contents) {
+            cv->is_wanted = row != NULL && row->kind == cv->kind &&
+                            strcmp(row->host, cluster->host) == 0;
+        }
         cvolume_advance(cv); /* May end it. */
     }
     if (cluster->is_stopping || uuid_is_nil(&cluster->cloud)) {
@@ -671,6 +664,9 @@ cvolume_report_back(struct hop *hop)
     struct cvolume *cv = container_of(hop, struct cvolume, report_hop);
 
     metric_set_update(&cv->metrics, &cv->report);
+    if (cv->state == CVOLUME_RUNNING && cv->report.is_fenced) {
+        cv->is_lost = true; /* If it still is to be here: claims it anew. */
+    }
     if (cv->state == CVOLUME_RUNNING && cv->report.is_running) {
         if (cv->report.is_held) {
             cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_HELD,

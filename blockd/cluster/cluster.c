@@ -203,23 +203,40 @@ cluster_cloud_set(struct hop *hop)
     free(set);
 }
 
-static void
-cluster_learn_cloud(struct cluster *cluster)
+void
+cluster_set_cloud(struct cluster *cluster, const struct weft_uuid *cloud)
 {
-    const struct state_global *global = state_global_next(cluster->state, NULL);
-
-    if (global == NULL || !uuid_is_nil(&cluster->cloud)) {
+    if (!uuid_is_nil(&cluster->cloud)) {
         return;
     }
-    cluster->cloud = global->cloud_uuid;
+    cluster->cloud = *cloud;
     for (uint32_t i = 0; i < cluster->plane_count; i++) {
         struct plane_cloud *set = calloc(1, sizeof *set);
         CHECK(set != NULL);
         hop_init(&set->hop, cluster->loop, plane_io(cluster->planes[i]));
         set->plane = cluster->planes[i];
-        set->cloud = cluster->cloud;
+        set->cloud = *cloud;
         hop_go(&set->hop, plane_set_cloud, cluster_cloud_set);
     }
+}
+
+/* The database's cloud; once known it must stay the same: with another one's
+ * rows nothing here may be changed or closed. */
+static void
+cluster_learn_cloud(struct cluster *cluster)
+{
+    const struct state_global *global = state_global_next(cluster->state, NULL);
+
+    if (global == NULL) {
+        return;
+    }
+    cluster_set_cloud(cluster, &global->cloud_uuid);
+    bool is_foreign = !uuid_equal(&global->cloud_uuid, &cluster->cloud);
+    if (is_foreign && !cluster->is_foreign) {
+        log_error("cluster", "this is the database of another cloud; what "
+                             "runs here goes on, nothing else is done");
+    }
+    cluster->is_foreign = is_foreign;
 }
 
 static void
@@ -249,8 +266,11 @@ cluster_sync(struct cluster *cluster)
 {
     cluster->dirty = false;
     cluster_learn_cloud(cluster);
-    host_keeper_sync(cluster);
-    if (state_status(cluster->state)->has_contents) {
+    if (!cluster->is_foreign) {
+        host_keeper_sync(cluster);
+    }
+    if (cluster->is_stopping ||
+        (state_status(cluster->state)->has_contents && !cluster->is_foreign)) {
         cdisk_sync_all(cluster);
         cvolume_sync_all(cluster);
     }
@@ -287,6 +307,19 @@ cluster_touch(struct cluster *cluster)
     loop_timer_set(cluster->loop, &cluster->tick, loop_now_ns());
 }
 
+/* No database since the start: first the disks, then the volumes. */
+static void
+cluster_resume(struct cluster *cluster)
+{
+    if (!cluster->disks_resumed) {
+        cluster->disks_resumed = true;
+        cdisk_resume_all(cluster);
+    } else if (!cluster->resumed && cdisk_all_settled(cluster)) {
+        cluster->resumed = true;
+        cvolume_resume_all(cluster);
+    }
+}
+
 static void
 cluster_tick(struct loop_timer *timer)
 {
@@ -297,14 +330,12 @@ cluster_tick(struct loop_timer *timer)
     cluster_sync(cluster);
     cdisk_tick(cluster);
     cvolume_tick(cluster);
-    if (has_contents) {
+    if (has_contents && !cluster->is_foreign) {
         replica_tick(cluster);
         replica_consider_all(cluster);
         manager_tick(cluster);
-    } else if (!cluster->resumed &&
-               loop_now_ns() > cluster->started_ns + RESUME_AFTER_NS) {
-        cluster->resumed = true;
-        cvolume_resume_all(cluster);
+    } else if (loop_now_ns() > cluster->started_ns + RESUME_AFTER_NS) {
+        cluster_resume(cluster);
     }
     cluster_maybe_stopped(cluster);
 }

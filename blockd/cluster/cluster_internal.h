@@ -41,13 +41,14 @@ struct cluster {
     char *version;
     struct weft_uuid instance, boot_id;
     struct weft_uuid cloud; /* Nil until the Global row is known. */
+    bool is_foreign;        /* The database is another cloud's: hands off. */
     struct plane *planes[CLUSTER_REACTORS_MAX];
     uint32_t plane_count;
     uint32_t next_plane;
     bool assume_nonvolatile;
     bool dirty; /* cluster_sync() is wanted. */
     bool is_stopping;
-    bool resumed; /* Local records have been looked at. */
+    bool disks_resumed, resumed; /* Local records have been looked at. */
     uint64_t started_ns;
 
     struct list disks;    /* struct cdisk */
@@ -64,6 +65,8 @@ struct cluster {
 
 /* Wants a cluster_sync() at the end of this turn. */
 void cluster_touch(struct cluster *cluster);
+/* Tells the planes. */
+void cluster_set_cloud(struct cluster *cluster, const struct weft_uuid *cloud);
 
 /* ---- host.c ---- */
 
@@ -104,6 +107,7 @@ struct cdisk {
     bool txn_busy;
     struct state_txn status_txn;
     bool status_busy, status_dirty;
+    bool resume; /* Opened by its local record: the claim stands (S22). */
     struct err err;
     uint64_t retry_ns;
     uint64_t reported_free;
@@ -112,6 +116,10 @@ struct cdisk {
 
 void cdisk_sync_all(struct cluster *cluster);
 void cdisk_tick(struct cluster *cluster);
+/* The database stays away at start: opens what the local records say. */
+void cdisk_resume_all(struct cluster *cluster);
+/* None is on its way into service. */
+bool cdisk_all_settled(const struct cluster *cluster);
 /* NULL unless it is served here. */
 struct cdisk *cdisk_find_serving(struct cluster *cluster,
                                  const struct weft_uuid *disk);
@@ -222,6 +230,23 @@ struct record {
     struct record_mirror mirrors[VOLUME_MIRRORS_MAX];
 };
 
+/* A disk that is served here. */
+struct disk_record {
+    struct weft_uuid disk, cloud, claim, boot_id;
+    char path[512];
+};
+
+typedef void disk_record_fn(struct cluster *cluster,
+                            const struct disk_record *record);
+
+/* -ENAMETOOLONG: the path does not fit; the disk then waits for the database.
+ */
+WEFT_MUST_CHECK int disk_record_write(const struct cluster *cluster,
+                                      const struct disk_record *record);
+void disk_record_remove(const struct cluster *cluster,
+                        const struct weft_uuid *disk);
+void disk_record_for_each(struct cluster *cluster, disk_record_fn *fn);
+
 WEFT_MUST_CHECK int record_write(const struct cluster *cluster,
                                  const struct record *record);
 /* -ENOENT: none. */
@@ -234,6 +259,8 @@ typedef void record_fn(struct cluster *cluster, const struct record *record);
 void record_for_each(struct cluster *cluster, record_fn *fn);
 /* What to write of a running volume. */
 void record_fill(const struct cvolume *cv, struct record *ret_record);
+/* Fills and writes it; a failure is logged. */
+void record_save(const struct cvolume *cv);
 
 /* ---- manager.c ---- */
 

@@ -9,6 +9,7 @@
  * so. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,9 +119,7 @@ cdisk_status_build(struct state_txn *txn, struct state *state)
         char text[UUID_TEXT_SIZE];
         uuid_format(&disk->disk, text);
         state_uuid_derive(text, "disk_status", &row.row.uuid);
-        state_txn_insert(txn, &row.row,
-                         STATE_DISK_STATUS_COL_ALL &
-                             ~STATE_DISK_STATUS_COL_INCARNATION);
+        state_txn_insert(txn, &row.row, STATE_DISK_STATUS_COL_ALL);
     } else {
         row.row.uuid = old->row.uuid;
         state_txn_update(txn, &row.row,
@@ -220,6 +219,29 @@ cdisk_fail(struct cdisk *disk, bool refused)
 
 /* ---- Open, claim, serve ---- */
 
+/* So that it can be served again while the database is away (S22). */
+static void
+cdisk_record(const struct cdisk *disk)
+{
+    struct disk_record record = {
+        .disk = disk->disk,
+        .cloud = disk->cluster->cloud,
+        .claim = disk->next_claim,
+        .boot_id = disk->cluster->boot_id,
+    };
+    int need = snprintf(record.path, sizeof record.path, "%s", disk->path);
+    int result = need < 0 || (size_t)need >= sizeof record.path
+                     ? -ENAMETOOLONG
+                     : disk_record_write(disk->cluster, &record);
+
+    if (result != 0) {
+        log_warning("cluster",
+                    "no local record, a restart of blockd will need the "
+                    "database path=%s result=%d",
+                    disk->path, result);
+    }
+}
+
 static void
 cdisk_published(struct hop *hop)
 {
@@ -235,6 +257,7 @@ cdisk_published(struct hop *hop)
         return;
     }
     disk->state = CDISK_SERVING;
+    cdisk_record(disk);
     log_info("cluster", "disk in service path=%s slots=%llu free=%llu",
              disk->path, (unsigned long long)pd->info.slots_total,
              (unsigned long long)pd->info.slots_free);
@@ -334,6 +357,12 @@ cdisk_opened(struct hop *hop)
         cdisk_advance(disk);
         return;
     }
+    if (disk->resume) {
+        /* The row said this claim when we last saw it, on this boot. */
+        disk->state = CDISK_SETTLING;
+        hop_go(&disk->pd.hop, plane_disk_serve, cdisk_serving);
+        return;
+    }
     disk->state = CDISK_CLAIMING;
     disk->txn_busy = true;
     disk->txn = (struct state_txn){
@@ -347,6 +376,20 @@ cdisk_opened(struct hop *hop)
 }
 
 static void
+cdisk_open_with(struct cdisk *disk, bool may_format)
+{
+    disk->pd.path = disk->path;
+    disk->pd.disk = disk->disk;
+    disk->pd.cloud = disk->cluster->cloud;
+    disk->pd.boot_id = disk->cluster->boot_id;
+    disk->pd.row_claim = disk->row_claim;
+    disk->pd.next_claim = disk->next_claim;
+    disk->pd.may_format = may_format;
+    disk->pd.assume_nonvolatile = disk->cluster->assume_nonvolatile;
+    hop_go(&disk->pd.hop, plane_disk_open, cdisk_opened);
+}
+
+static void
 cdisk_open(struct cdisk *disk)
 {
     const struct state_disk *row =
@@ -357,18 +400,13 @@ cdisk_open(struct cdisk *disk)
     if (row == NULL) {
         return; /* cdisk_sync_all() closes it. */
     }
+    disk->resume = false;
     disk->row_claim = row->claim;
     state_uuid_random(&disk->next_claim);
-    disk->pd.path = disk->path;
-    disk->pd.disk = disk->disk;
-    disk->pd.cloud = disk->cluster->cloud;
-    disk->pd.boot_id = disk->cluster->boot_id;
-    disk->pd.row_claim = disk->row_claim;
-    disk->pd.next_claim = disk->next_claim;
-    disk->pd.may_format = row->state == STATE_DISK_STATE_ADDING;
-    disk->pd.assume_nonvolatile = disk->cluster->assume_nonvolatile;
-    hop_go(&disk->pd.hop, plane_disk_open, cdisk_opened);
+    cdisk_open_with(disk, row->state == STATE_DISK_STATE_ADDING);
 }
+
+/* ---- Close ---- */
 
 /* ---- Close ---- */
 
@@ -381,6 +419,9 @@ cdisk_closed(struct hop *hop)
 
     list_remove(&disk->node);
     metric_set_done(&disk->metrics);
+    if (!disk->is_wanted) {
+        disk_record_remove(cluster, &disk->disk);
+    }
     free(disk->path);
     free(disk);
     cluster_touch(cluster);
@@ -429,20 +470,21 @@ cdisk_advance(struct cdisk *disk)
 
 /* ---- Wanted against actual ---- */
 
-static void
-cdisk_new(struct cluster *cluster, const struct state_disk *row)
+static struct cdisk *
+cdisk_new(struct cluster *cluster, const struct weft_uuid *uuid,
+          const char *path)
 {
     struct cdisk *disk = calloc(1, sizeof *disk);
     if (disk == NULL) {
-        return;
+        return NULL;
     }
-    disk->path = strdup(row->path);
+    disk->path = strdup(path);
     if (disk->path == NULL) {
         free(disk);
-        return;
+        return NULL;
     }
     disk->cluster = cluster;
-    disk->disk = row->disk_uuid;
+    disk->disk = *uuid;
     disk->is_wanted = true;
     disk->plane = cluster->planes[cluster->next_plane];
     disk->pd.plane = disk->plane;
@@ -453,7 +495,7 @@ cdisk_new(struct cluster *cluster, const struct state_disk *row)
                     ARRAY_COUNT(cdisk_metrics),
                     (const struct metrics_label[]){ { "path", disk->path },
                                                     { NULL, NULL } });
-    cdisk_open(disk);
+    return disk;
 }
 
 void
@@ -463,9 +505,11 @@ cdisk_sync_all(struct cluster *cluster)
         struct cdisk *disk = container_of(node, struct cdisk, node);
         const struct state_disk *row =
             state_disk_find_by_disk_uuid(cluster->state, &disk->disk);
-        disk->is_wanted = row != NULL &&
-                          strcmp(row->host, cluster->host) == 0 &&
-                          strcmp(row->path, disk->path) == 0;
+        if (state_status(cluster->state)->has_contents) {
+            disk->is_wanted = row != NULL &&
+                              strcmp(row->host, cluster->host) == 0 &&
+                              strcmp(row->path, disk->path) == 0;
+        }
         cdisk_advance(disk); /* May end it. */
     }
     if (cluster->is_stopping || uuid_is_nil(&cluster->cloud)) {
@@ -476,7 +520,10 @@ cdisk_sync_all(struct cluster *cluster)
         if (strcmp(row->host, cluster->host) == 0 &&
             row->state != STATE_DISK_STATE_REFUSED &&
             cdisk_find(cluster, &row->disk_uuid) == NULL) {
-            cdisk_new(cluster, row);
+            struct cdisk *disk = cdisk_new(cluster, &row->disk_uuid, row->path);
+            if (disk != NULL) {
+                cdisk_open(disk);
+            }
         }
     }
 }
@@ -512,4 +559,43 @@ cdisk_tick(struct cluster *cluster)
             cdisk_advance(disk);
         }
     }
+}
+
+/* ---- Start without the database (S22) ---- */
+
+static void
+cdisk_resume(struct cluster *cluster, const struct disk_record *record)
+{
+    if (!uuid_equal(&record->boot_id, &cluster->boot_id) ||
+        cdisk_find(cluster, &record->disk) != NULL) {
+        return; /* After a boot disks may have been moved: ask first (S13). */
+    }
+    cluster_set_cloud(cluster, &record->cloud);
+    struct cdisk *disk = cdisk_new(cluster, &record->disk, record->path);
+    if (disk != NULL) {
+        disk->resume = true;
+        disk->row_claim = record->claim;
+        disk->next_claim = record->claim;
+        disk->state = CDISK_OPENING;
+        cdisk_open_with(disk, false);
+    }
+}
+
+void
+cdisk_resume_all(struct cluster *cluster)
+{
+    disk_record_for_each(cluster, cdisk_resume);
+}
+
+bool
+cdisk_all_settled(const struct cluster *cluster)
+{
+    LIST_FOREACH (node, &cluster->disks) {
+        const struct cdisk *disk = container_of(node, struct cdisk, node);
+        if (disk->state == CDISK_OPENING || disk->state == CDISK_CLAIMING ||
+            disk->state == CDISK_SETTLING) {
+            return false;
+        }
+    }
+    return true;
 }

@@ -339,6 +339,9 @@ meta_done(struct state_txn *txn, int result)
         }
         meta_settle(meta, op, verdict);
     }
+    if (result == 0 && meta->cv->state == CVOLUME_RUNNING) {
+        record_save(meta->cv);
+    }
     cvolume_row_changed(meta->cluster, &meta->cv->volume);
     meta_send(meta);
 }

@@ -172,6 +172,7 @@ struct plane_report_mirror {
 struct plane_report {
     struct plane_volume *pv;
     bool is_running, is_held;
+    bool is_fenced; /* A higher epoch exists: its I/O here has ended. */
     char reason[200];
     uint32_t clients;
     /* For metrics, over all mirrors. */

@@ -229,6 +229,7 @@ plane_report_mirror(struct plane_report *report, uint32_t index,
         }
     }
     mirror->percent = total > 0 ? (uint32_t)(done * 100 / total) : 0;
+    report->is_fenced |= status->state == MIRROR_FENCED;
     if (status->held && !report->is_held) {
         report->is_held = true;
         (void)snprintf(report->reason, sizeof report->reason, "mirror %u: %s",

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Durable local records (S22): what this host needs to go on serving a volume
- * after a restart of blockd while the database is away.  One file a volume,
- * <state_dir>/volumes/<uuid>, replaced by rename after fsync.
+/* Durable local records (S22): what this host needs to go on serving disks and
+ * volumes after a restart of blockd while the database is away.  One file each,
+ * <state_dir>/volumes/<uuid> and <state_dir>/disks/<uuid>, replaced by rename
+ * after fsync.
  *
  * The content is the structure itself behind {magic, version, size, CRC32C}: it
  * is read by the same program on the same machine only, and what does not match
@@ -17,41 +18,44 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "blockd/cluster/cluster_internal.h"
-#include "lib/base/cleanup.h"
 #include "lib/base/crc32c.h"
+#include "lib/base/log.h"
 
 #define RECORD_MAGIC UINT64_C(0x5745465452454331) /* "WEFTREC1" */
 #define RECORD_VERSION 1u
+#define RECORD_PATH_SIZE 600
 
-struct record_file {
+struct record_header {
     uint64_t magic;
     uint32_t version, size;
     uint32_t crc, unused;
-    struct record record;
 };
 
+/* ---- Files of any kind ---- */
+
 static int
-record_path(const struct cluster *cluster, const struct weft_uuid *volume,
-            const char *suffix, char *ret_path, size_t size)
+record_path(const struct cluster *cluster, const char *kind,
+            const struct weft_uuid *uuid, const char *suffix,
+            char ret_path[RECORD_PATH_SIZE])
 {
-    char text[UUID_TEXT_SIZE];
-    uuid_format(volume, text);
-    int need = snprintf(ret_path, size, "%s/volumes/%s%s", cluster->state_dir,
-                        text, suffix);
-    return need < 0 || (size_t)need >= size ? -ENAMETOOLONG : 0;
+    char text[UUID_TEXT_SIZE] = "";
+    int need;
+
+    if (uuid != NULL) {
+        uuid_format(uuid, text);
+    }
+    need = snprintf(ret_path, RECORD_PATH_SIZE, "%s/%s/%s%s",
+                    cluster->state_dir, kind, text, suffix);
+    return need < 0 || need >= RECORD_PATH_SIZE ? -ENAMETOOLONG : 0;
 }
 
 static int
-record_sync_directory(const struct cluster *cluster)
+record_sync_directory(const char *path)
 {
-    char path[512];
-    int need = snprintf(path, sizeof path, "%s/volumes", cluster->state_dir);
-    if (need < 0 || (size_t)need >= sizeof path) {
-        return -ENAMETOOLONG;
-    }
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
@@ -62,17 +66,27 @@ record_sync_directory(const struct cluster *cluster)
 }
 
 static int
-record_write_file(const char *path, const struct record_file *file)
+record_write_file(const char *path, const void *content, size_t size)
 {
+    struct record_header header = {
+        .magic = RECORD_MAGIC,
+        .version = RECORD_VERSION,
+        .size = (uint32_t)size,
+        .crc = crc32c(0, content, size),
+    };
+    struct iovec iov[2] = {
+        { .iov_base = &header, .iov_len = sizeof header },
+        { .iov_base = (void *)(uintptr_t)content, .iov_len = size },
+    };
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) {
         return -errno;
     }
-    ssize_t written = write(fd, file, sizeof *file);
+    ssize_t written = writev(fd, iov, 2);
     int result = 0;
     if (written < 0) {
         result = -errno;
-    } else if ((size_t)written != sizeof *file) {
+    } else if ((size_t)written != sizeof header + size) {
         result = -ENOSPC;
     } else if (fsync(fd) != 0) {
         result = -errno;
@@ -83,118 +97,138 @@ record_write_file(const char *path, const struct record_file *file)
     return result;
 }
 
-int
-record_write(const struct cluster *cluster, const struct record *record)
+static int
+record_put(const struct cluster *cluster, const char *kind,
+           const struct weft_uuid *uuid, const void *content, size_t size)
 {
-    char path[512], new_path[512], directory[512];
-    struct record_file *file = calloc(1, sizeof *file);
-    if (file == NULL) {
-        return -ENOMEM;
-    }
-    file->magic = RECORD_MAGIC;
-    file->version = RECORD_VERSION;
-    file->size = sizeof *file;
-    file->record = *record;
-    file->crc = crc32c(0, &file->record, sizeof file->record);
+    char path[RECORD_PATH_SIZE], made[RECORD_PATH_SIZE];
+    char directory[RECORD_PATH_SIZE];
+    int result = record_path(cluster, kind, uuid, "", path);
 
-    int result = record_path(cluster, &record->volume, "", path, sizeof path);
     if (result == 0) {
-        result = record_path(cluster, &record->volume, ".new", new_path,
-                             sizeof new_path);
+        result = record_path(cluster, kind, uuid, ".new", made);
     }
     if (result == 0) {
-        int need = snprintf(directory, sizeof directory, "%s/volumes",
-                            cluster->state_dir);
-        if (need < 0 || (size_t)need >= sizeof directory) {
-            result = -ENAMETOOLONG;
-        } else if (mkdir(directory, 0700) != 0 && errno != EEXIST) {
-            result = -errno;
-        }
+        result = record_path(cluster, kind, NULL, "", directory);
     }
-    if (result == 0) {
-        result = record_write_file(new_path, file);
-    }
-    if (result == 0 && rename(new_path, path) != 0) {
+    if (result == 0 && mkdir(directory, 0700) != 0 && errno != EEXIST) {
         result = -errno;
     }
     if (result == 0) {
-        result = record_sync_directory(cluster);
+        result = record_write_file(made, content, size);
     }
-    free(file);
-    return result;
+    if (result == 0 && rename(made, path) != 0) {
+        result = -errno;
+    }
+    return result != 0 ? result : record_sync_directory(directory);
 }
 
+/* Reads exactly what record_put() wrote, or fails. */
 static int
-record_read_file(const char *path, struct record *ret_record)
+record_get(const char *path, void *ret_content, size_t size)
 {
+    struct record_header header;
+    struct iovec iov[2] = {
+        { .iov_base = &header, .iov_len = sizeof header },
+        { .iov_base = ret_content, .iov_len = size },
+    };
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
-    struct record_file *file = malloc(sizeof *file);
-    if (file == NULL) {
-        (void)close(fd);
-        return -ENOMEM;
-    }
-    ssize_t got = read(fd, file, sizeof *file);
+    ssize_t got = readv(fd, iov, 2);
     int result = got < 0 ? -errno : 0;
     (void)close(fd);
     if (result == 0 &&
-        ((size_t)got != sizeof *file || file->magic != RECORD_MAGIC ||
-         file->version != RECORD_VERSION || file->size != sizeof *file ||
-         file->crc != crc32c(0, &file->record, sizeof file->record) ||
-         file->record.mirror_count > VOLUME_MIRRORS_MAX)) {
+        ((size_t)got != sizeof header + size || header.magic != RECORD_MAGIC ||
+         header.version != RECORD_VERSION || header.size != size ||
+         header.crc != crc32c(0, ret_content, size))) {
         result = -EUCLEAN;
     }
-    if (result == 0) {
-        *ret_record = file->record;
-    }
-    free(file);
     return result;
+}
+
+static void
+record_drop(const struct cluster *cluster, const char *kind,
+            const struct weft_uuid *uuid)
+{
+    char path[RECORD_PATH_SIZE];
+
+    if (record_path(cluster, kind, uuid, "", path) == 0) {
+        (void)unlink(path); /* None is as well; one too many is harmless. */
+    }
+}
+
+/* The path of the next record of a kind; false at the end. */
+static bool
+record_next(const struct cluster *cluster, const char *kind, DIR *dir,
+            char ret_path[RECORD_PATH_SIZE])
+{
+    for (;;) {
+        struct dirent *entry = readdir(dir);
+        struct weft_uuid uuid;
+        if (entry == NULL) {
+            return false;
+        }
+        if (uuid_parse(entry->d_name, &uuid) == 0 &&
+            record_path(cluster, kind, &uuid, "", ret_path) == 0) {
+            return true;
+        }
+    }
+}
+
+static DIR *
+record_open_directory(const struct cluster *cluster, const char *kind)
+{
+    char directory[RECORD_PATH_SIZE];
+
+    return record_path(cluster, kind, NULL, "", directory) == 0
+               ? opendir(directory)
+               : NULL;
+}
+
+/* ---- Volumes ---- */
+
+int
+record_write(const struct cluster *cluster, const struct record *record)
+{
+    return record_put(cluster, "volumes", &record->volume, record,
+                      sizeof *record);
 }
 
 int
 record_read(const struct cluster *cluster, const struct weft_uuid *volume,
             struct record *ret_record)
 {
-    char path[512];
-    int result = record_path(cluster, volume, "", path, sizeof path);
+    char path[RECORD_PATH_SIZE];
+    int result = record_path(cluster, "volumes", volume, "", path);
 
-    return result != 0 ? result : record_read_file(path, ret_record);
+    if (result == 0) {
+        result = record_get(path, ret_record, sizeof *ret_record);
+    }
+    if (result == 0 && ret_record->mirror_count > VOLUME_MIRRORS_MAX) {
+        result = -EUCLEAN;
+    }
+    return result;
 }
 
 void
 record_remove(const struct cluster *cluster, const struct weft_uuid *volume)
 {
-    char path[512];
-
-    if (record_path(cluster, volume, "", path, sizeof path) == 0) {
-        (void)unlink(path); /* None is as well; one too many is harmless. */
-    }
+    record_drop(cluster, "volumes", volume);
 }
 
 void
 record_for_each(struct cluster *cluster, record_fn *fn)
 {
-    char directory[400], path[700];
-    int need =
-        snprintf(directory, sizeof directory, "%s/volumes", cluster->state_dir);
-    if (need < 0 || (size_t)need >= sizeof directory) {
-        return;
-    }
-    DIR *dir = opendir(directory);
+    char path[RECORD_PATH_SIZE];
+    DIR *dir = record_open_directory(cluster, "volumes");
     struct record *record = malloc(sizeof *record);
-    while (dir != NULL && record != NULL) {
-        struct dirent *entry = readdir(dir);
-        struct weft_uuid volume;
-        if (entry == NULL) {
-            break;
-        }
-        if (uuid_parse(entry->d_name, &volume) != 0) {
-            continue;
-        }
-        (void)snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
-        if (record_read_file(path, record) == 0) {
+
+    while (dir != NULL && record != NULL &&
+           record_next(cluster, "volumes", dir, path)) {
+        if (record_get(path, record, sizeof *record) == 0 &&
+            record->mirror_count <= VOLUME_MIRRORS_MAX) {
             fn(cluster, record);
         }
     }
@@ -223,10 +257,67 @@ record_fill(const struct cvolume *cv, struct record *ret_record)
     memcpy(ret_record->name, cv->name, sizeof ret_record->name);
     for (uint32_t i = 0; i < options->mirror_count; i++) {
         struct record_mirror *mirror = &ret_record->mirrors[i];
-        mirror->row = cv->pv.mirrors[i].row;
+        const struct state_mirror *row =
+            state_mirror_find_by_volume_index(cv->cluster->state, &cv->volume,
+                                              i);
+        if (row == NULL || !meta_row_from_state(row, &mirror->row)) {
+            mirror->row = cv->pv.mirrors[i].row;
+        }
         for (uint32_t j = 0; j < mirror->row.replica_count; j++) {
             memcpy(mirror->address[j], cv->pv.replicas[i][j].address,
                    sizeof mirror->address[j]);
         }
+    }
+}
+
+void
+record_save(const struct cvolume *cv)
+{
+    struct record *record = malloc(sizeof *record);
+    int result = -ENOMEM;
+
+    if (record != NULL) {
+        record_fill(cv, record);
+        result = record_write(cv->cluster, record);
+        free(record);
+    }
+    if (result != 0) {
+        log_warning("cluster",
+                    "no local record, a restart of blockd will need the "
+                    "database volume=%s result=%d",
+                    cv->name, result);
+    }
+}
+
+/* ---- Disks ---- */
+
+int
+disk_record_write(const struct cluster *cluster,
+                  const struct disk_record *record)
+{
+    return record_put(cluster, "disks", &record->disk, record, sizeof *record);
+}
+
+void
+disk_record_remove(const struct cluster *cluster, const struct weft_uuid *disk)
+{
+    record_drop(cluster, "disks", disk);
+}
+
+void
+disk_record_for_each(struct cluster *cluster, disk_record_fn *fn)
+{
+    char path[RECORD_PATH_SIZE];
+    DIR *dir = record_open_directory(cluster, "disks");
+    struct disk_record record;
+
+    while (dir != NULL && record_next(cluster, "disks", dir, path)) {
+        if (record_get(path, &record, sizeof record) == 0 &&
+            memchr(record.path, '\0', sizeof record.path) != NULL) {
+            fn(cluster, &record);
+        }
+    }
+    if (dir != NULL) {
+        (void)closedir(dir);
     }
 }

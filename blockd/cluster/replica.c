@@ -214,6 +214,8 @@ tombstone_consider(struct cluster *cluster,
     }
     job->tombstone = tombstone->row.uuid;
     job->request.req.opcode = STORE_REMOVE;
+    /* The tombstone stands above every owner there was. */
+    job->request.req.epoch = UINT32_MAX;
     hop_go(&job->request.hop, plane_request_run, creplica_done);
 }
 

@@ -314,9 +314,12 @@ vhost_ring_notify_off(struct vhost_ring *ring)
         return;
     }
     ring->notify_off = true;
-    if (!ring->event_idx) {
+    if (ring->event_idx) {
+        /* The entry before the next: as far away as can be. */
+        vhost_store16(vring_avail_event(ring),
+                      (uint16_t)(ring->last_avail - 1));
+    } else {
         vhost_store16(vring_used_at(ring, VRING_FLAGS_OFFSET),
                       VRING_USED_NO_NOTIFY);
     }
-    /* With the event index a wish that lies behind is enough. */
 }

@@ -17,10 +17,8 @@ status_database(const Weft__V1__DatabaseStatus *database)
     }
     table_format_enum(&weft__v1__database_status__state__descriptor,
                       (int)database->state, "", state);
-    printf("%-16s %s, ", "database:", state);
-    table_print_text(stdout, database->remote[0] != '\0' ? database->remote
-                                                         : "no server");
-    printf(" (%zu configured)", database->n_remotes);
+    printf("%-16s %s (%zu server%s configured)", "database:", state,
+           database->n_remotes, database->n_remotes == 1 ? "" : "s");
     if (database->state_reason[0] != '\0') {
         fputs(": ", stdout);
         table_print_text(stdout, database->state_reason);

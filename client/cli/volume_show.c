@@ -48,16 +48,14 @@ show_replica(struct table *table, const Weft__V1__Mirror *mirror,
     } else {
         table_add(table, "");
     }
-    table_add_format(table, "%" PRIu64, replica->known_good_sequence);
     table_add(table, replica->state_reason);
 }
 
 static void
 show_mirrors(const Weft__V1__Volume *volume)
 {
-    static const char *const header[] = { "MIRROR",     "VIEW",   "HOST",
-                                          "DISK",       "STATE",  "RESYNC",
-                                          "KNOWN-GOOD", "REASON", NULL };
+    static const char *const header[] = { "MIRROR", "VIEW",   "HOST",   "DISK",
+                                          "STATE",  "RESYNC", "REASON", NULL };
     struct table table;
 
     if (volume->n_mirrors == 0) {

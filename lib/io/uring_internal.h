@@ -292,7 +292,7 @@ uring_sqe_target(const struct reactor *reactor, struct io_uring_sqe *sqe,
 
 int uring_file_open(struct io *io, const char *path, enum io_cache_mode mode,
                     struct io_file **ret_file);
-void uring_file_close(struct io *io, struct io_file *file);
+void uring_file_close(struct io *io, struct io_file *base);
 void uring_file_start(struct io *io, struct io_file_op *op);
 void uring_file_cancel(struct reactor *reactor, struct io_file_op *op);
 void uring_file_complete(struct reactor *reactor, struct io_file_op *op,
@@ -349,7 +349,7 @@ void uring_recv_publish(struct reactor *reactor);
 /* ---- uring_listen.c ---- */
 
 int uring_listener_open(struct io *io, struct io_listener *listener,
-                        const char *address);
+                        const char *text);
 void uring_listener_address(const struct io_listener *listener,
                             char ret_address[IO_ADDRESS_SIZE]);
 void uring_listener_close(struct io *io, struct io_listener *listener);

@@ -4,11 +4,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#include <sanitizer/asan_interface.h>
 
 #include "lib/base/container_of.h"
 #include "lib/io/timer_heap.h"
 
 #define STUB_LISTENERS_MAX 4u
+#define STUB_ARENA_BYTES ((size_t)256 << 20)
 #define STUB_TIMERS_MAX 65536u
 /* More turns than this without time passing is a loop. */
 #define STUB_TURNS_MAX 1000000u
@@ -39,16 +43,15 @@ struct io_accepted {
     bool taken;
 };
 
-struct stub_arena {
-    struct list node;
-    _Alignas(4096) uint8_t bytes[];
-};
+/* Kept from world to world: fresh pages cost more than everything else. */
+static uint8_t *arena;
+static size_t arena_used;
 
 struct stub_world {
     struct io io;
     uint64_t now_ns, random;
     struct timer_heap timers;
-    struct list tasks, conns, arena;
+    struct list tasks, conns;
     struct stub_listener listeners[STUB_LISTENERS_MAX];
     uint32_t listener_count;
     struct stub_conn *connected;
@@ -127,15 +130,21 @@ stub_task_cancel(struct io *io, struct io_task *task)
 static void *
 stub_arena_alloc(struct io *io, size_t size)
 {
-    size_t whole = (sizeof(struct stub_arena) + size + 4095) / 4096 * 4096;
-    struct stub_arena *arena = aligned_alloc(4096, whole);
+    (void)io;
     if (arena == NULL) {
+        arena = mmap(NULL, STUB_ARENA_BYTES, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        CHECK(arena != MAP_FAILED);
+    }
+    if (size > STUB_ARENA_BYTES - 4096 - arena_used) {
         return NULL;
     }
-    memset(arena->bytes, 0, size);
-    list_init(&arena->node);
-    list_push_back(&world_of(io)->arena, &arena->node);
-    return arena->bytes;
+    uint8_t *bytes = arena + arena_used;
+    arena_used += (size + 4096 + 4095) / 4096 * 4096; /* A page between. */
+    ASAN_UNPOISON_MEMORY_REGION(bytes, size);
+    memset(bytes, 0, size);
+    ASAN_POISON_MEMORY_REGION(bytes + size, 4096);
+    return bytes;
 }
 
 /* ---- Connections ---- */
@@ -500,7 +509,6 @@ stub_world_new(void)
     CHECK(result == 0);
     list_init(&world->tasks);
     list_init(&world->conns);
-    list_init(&world->arena);
     return world;
 }
 
@@ -518,9 +526,9 @@ stub_world_free(struct stub_world *world)
         CHECK(stub->state == STUB_OVER);
         stub_conn_free(stub);
     }
-    for (struct list *node = list_pop_front(&world->arena); node != NULL;
-         node = list_pop_front(&world->arena)) {
-        free(container_of(node, struct stub_arena, node));
+    if (arena_used > 0) {
+        ASAN_POISON_MEMORY_REGION(arena, arena_used);
+        arena_used = 0;
     }
     timer_heap_done(&world->timers);
     free(world);

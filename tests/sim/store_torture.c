@@ -51,6 +51,7 @@
 
 struct value {
     uint32_t tag;
+    bool again; /* What was there before a request that changed nothing. */
     uint64_t sequence;
 };
 
@@ -240,6 +241,7 @@ end_write(struct torture *torture, struct op *op, int result)
             block_push(torture, i, block->history[block->acked].tag,
                        block->history[block->acked].sequence);
             block->acked = block->count - 1;
+            block->history[block->acked].again = true;
         }
     }
 }
@@ -253,8 +255,9 @@ end_flush(struct torture *torture, struct op *op)
 
             /* Written and flushed since: what was cut off is gone. */
             if (op->cut[i] > block->flushed && op->cut[i] == block->acked &&
-                !block->busy) {
+                !block->history[block->acked].again && !block->busy) {
                 block->suspect_ok = false;
+                block->suspect = false;
             }
             block_flushed(block, op->cut[i]);
         }
@@ -942,6 +945,9 @@ torture_fill(struct torture *torture)
             torture_fail(torture, "no filler");
         }
         torture->filler_slots++;
+    }
+    if (world_flush(world, 0) != 0) {
+        torture_fail(torture, "no filler");
     }
     world->replica = replica;
     world->session = session;

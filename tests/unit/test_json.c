@@ -50,12 +50,10 @@ test_scalars(void **state)
                           "\"unit\":\"a\\\"\\\\\\n\\u0009\\u007f\xc3\xa4\"}");
 
     Weft__V1__Replica replica = WEFT__V1__REPLICA__INIT;
-    replica.known_good_sequence = UINT64_MAX;
     replica.state = (Weft__V1__Replica__State)77;
     check(&replica.base,
           "{\"uid\":\"\",\"disk\":\"\",\"host\":\"\",\"state\":77,"
-          "\"stateReason\":\"\",\"knownGoodSequence\":"
-          "\"18446744073709551615\"}");
+          "\"stateReason\":\"\"}");
 
     Weft__V1__DetachVolumeRequest detach =
         WEFT__V1__DETACH_VOLUME_REQUEST__INIT;
