@@ -257,8 +257,8 @@ cvolume_is_ready(struct loop_post *post)
     cv->cluster->jobs_pending--;
     if (result == 0) {
         cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_READY, "");
-        cluster_event(cv->cluster, STATE_EVENT_SEVERITY_INFO, cv->name,
-                      "attached", "epoch %llu, %s",
+        cluster_event(cv->cluster, STATE_EVENT_SEVERITY_INFO, cv->resource,
+                      "ATTACHED", "epoch %llu, %s",
                       (unsigned long long)cv->epoch, cv->pv.uri);
     } else {
         char text[200];
@@ -400,8 +400,8 @@ cvolume_released(struct state_txn *txn, int result)
     }
     if (result == 0) {
         record_remove(cv->cluster, &cv->volume);
-        cluster_event(cv->cluster, STATE_EVENT_SEVERITY_INFO, cv->name,
-                      "detached", "%s", cv->pv.clean ? "clean" : "not clean");
+        cluster_event(cv->cluster, STATE_EVENT_SEVERITY_INFO, cv->resource,
+                      "DETACHED", "%s", cv->pv.clean ? "clean" : "not clean");
     }
     cv->is_lost = true; /* It is nobody's, or somebody else's. */
     cvolume_advance(cv);
@@ -527,6 +527,12 @@ cvolume_new(struct cluster *cluster, const struct weft_uuid *volume,
     cv->kind = kind;
     cv->is_wanted = true;
     (void)snprintf(cv->name, sizeof cv->name, "%s", name);
+    const char *slash = strchr(name, '/');
+    if (slash != NULL) {
+        (void)snprintf(cv->resource, sizeof cv->resource,
+                       "projects/%.*s/volumes/%s", (int)(slash - name), name,
+                       slash + 1);
+    }
     /* The NBD server is on the first reactor; others are spread. */
     uint32_t plane = 0;
     if (kind == STATE_ATTACHMENT_KIND_VHOST_USER) {
@@ -636,8 +642,8 @@ cvolume_row_changed(struct cluster *cluster, const struct weft_uuid *volume)
         !uuid_equal(&row->owner_instance, &cv->instance)) {
         if (!cv->is_lost) {
             cv->is_lost = true;
-            cluster_event(cluster, STATE_EVENT_SEVERITY_WARNING, cv->name,
-                          "owner_lost",
+            cluster_event(cluster, STATE_EVENT_SEVERITY_WARNING, cv->resource,
+                          "OWNER_LOST",
                           "the volume was taken from this host; its I/O here "
                           "ends");
         }

@@ -30,6 +30,12 @@
 #define CLUSTER_NAME_SIZE 160 /* "project/name" */
 #define CLUSTER_TXN_NS (10 * NS_PER_S)
 
+#define CLUSTER_RECENT_EVENTS 32u
+
+struct cluster_recent {
+    uint64_t hash, time_ns;
+};
+
 struct cluster {
     struct loop *loop;
     struct state *state;
@@ -57,6 +63,8 @@ struct cluster {
     struct host_keeper *host_keeper;
     struct manager *manager;
     uint32_t events_pending;
+    struct cluster_recent recent[CLUSTER_RECENT_EVENTS];
+    uint32_t recent_next;
     uint32_t jobs_pending; /* Transactions and hops that outlive no one. */
 
     cluster_stopped_fn *stopped;
@@ -153,7 +161,8 @@ struct cvolume {
     struct cluster *cluster;
     struct list node;
     struct weft_uuid volume;
-    char name[CLUSTER_NAME_SIZE];
+    char name[CLUSTER_NAME_SIZE];     /* "project/name": the export's. */
+    char resource[CLUSTER_NAME_SIZE]; /* "projects/.../volumes/..." */
     enum cvolume_state state;
     enum state_attachment_kind kind;
     bool is_wanted;   /* An Attachment names this host. */

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "blockd/cluster/cluster_internal.h"
+#include "blockd/cluster/disk_class.h"
 #include "lib/base/array.h"
 #include "lib/base/container_of.h"
 #include "lib/base/log.h"
@@ -200,8 +201,12 @@ cdisk_fail(struct cdisk *disk, bool refused)
 {
     disk->state = refused ? CDISK_REFUSED : CDISK_FAILED;
     disk->retry_ns = loop_now_ns() + RETRY_NS;
-    cluster_event(disk->cluster, STATE_EVENT_SEVERITY_ERROR, disk->path,
-                  refused ? "disk_refused" : "disk_failed", "%s",
+    char name[CLUSTER_NAME_SIZE], text[UUID_TEXT_SIZE];
+    uuid_format(&disk->disk, text);
+    (void)snprintf(name, sizeof name, "hosts/%s/disks/%s", disk->cluster->host,
+                   text);
+    cluster_event(disk->cluster, STATE_EVENT_SEVERITY_ERROR, name,
+                  refused ? "DISK_REFUSED" : "DISK_FAILED", "%s",
                   disk->err.text);
     cdisk_report(disk);
     if (refused) {
@@ -310,13 +315,17 @@ cdisk_claim_build(struct state_txn *txn, struct state *state)
         .state = STATE_DISK_STATE_READY,
         .error = "",
         .size_bytes = disk->pd.info.size_bytes,
+        .device_class = old->device_class[0] != '\0'
+                            ? old->device_class
+                            : disk_class_find(disk->path),
     };
     state_txn_verify(txn, &old->row,
                      STATE_DISK_COL_CLAIM | STATE_DISK_COL_HOST |
                          STATE_DISK_COL_PATH);
     state_txn_update(txn, &row.row,
                      STATE_DISK_COL_CLAIM | STATE_DISK_COL_STATE |
-                         STATE_DISK_COL_ERROR | STATE_DISK_COL_SIZE_BYTES);
+                         STATE_DISK_COL_ERROR | STATE_DISK_COL_SIZE_BYTES |
+                         STATE_DISK_COL_DEVICE_CLASS);
     return 0;
 }
 

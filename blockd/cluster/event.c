@@ -56,6 +56,53 @@ event_done(struct state_txn *txn, int result)
     free(event);
 }
 
+/* FNV-1a over what makes two events the same to people. */
+static uint64_t
+event_hash(uint64_t hash, const char *text)
+{
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (uint8_t)*text) * UINT64_C(0x100000001b3);
+    }
+    return (hash ^ 0xff) * UINT64_C(0x100000001b3);
+}
+
+/* Whether the same was said a short while ago: a job that fails is tried again
+ * each second, and people want to hear it once. */
+static bool
+event_is_repeated(struct cluster *cluster, const char *object, const char *kind,
+                  const char *text)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    uint64_t now_ns = loop_now_ns();
+
+    hash = event_hash(event_hash(event_hash(hash, object), kind), text);
+    for (uint32_t i = 0; i < CLUSTER_RECENT_EVENTS; i++) {
+        if (cluster->recent[i].hash == hash &&
+            now_ns < cluster->recent[i].time_ns + 60 * NS_PER_S) {
+            return true;
+        }
+    }
+    cluster->recent[cluster->recent_next] =
+        (struct cluster_recent){ .hash = hash, .time_ns = now_ns };
+    cluster->recent_next = (cluster->recent_next + 1) % CLUSTER_RECENT_EVENTS;
+    return false;
+}
+
+/* "replica-stale" of a mirror becomes REPLICA_STALE, as event.proto has it. */
+static void
+event_copy_kind(char *ret_kind, size_t size, const char *kind)
+{
+    size_t i = 0;
+
+    for (; kind[i] != '\0' && i + 1 < size; i++) {
+        char c = kind[i];
+        ret_kind[i] = c == '-'               ? '_'
+                      : c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A')
+                                             : c;
+    }
+    ret_kind[i] = '\0';
+}
+
 void
 cluster_event(struct cluster *cluster, enum state_event_severity severity,
               const char *object, const char *kind, const char *format, ...)
@@ -66,6 +113,10 @@ cluster_event(struct cluster *cluster, enum state_event_severity severity,
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    if (severity != STATE_EVENT_SEVERITY_INFO &&
+        event_is_repeated(cluster, object, kind, text)) {
+        return;
+    }
     if (severity == STATE_EVENT_SEVERITY_INFO) {
         log_info("cluster", "event object=%s kind=%s text=%s", object, kind,
                  text);
@@ -85,7 +136,7 @@ cluster_event(struct cluster *cluster, enum state_event_severity severity,
     event->time_ms = cluster_wall_ms();
     state_uuid_random(&event->uuid);
     (void)snprintf(event->object, sizeof event->object, "%s", object);
-    (void)snprintf(event->kind, sizeof event->kind, "%s", kind);
+    event_copy_kind(event->kind, sizeof event->kind, kind);
     (void)snprintf(event->text, sizeof event->text, "%s", text);
     event->txn = (struct state_txn){
         .build = event_build,

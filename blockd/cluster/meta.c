@@ -130,8 +130,8 @@ meta_note_run(struct loop_post *post)
     pthread_mutex_lock(&note->meta->lock);
     note->meta->notes--;
     pthread_mutex_unlock(&note->meta->lock);
-    cluster_event(cluster, meta_note_severity(note->kind), note->meta->cv->name,
-                  note->kind, "%s", note->text);
+    cluster_event(cluster, meta_note_severity(note->kind),
+                  note->meta->cv->resource, note->kind, "%s", note->text);
     free(note);
 }
 
@@ -331,7 +331,7 @@ meta_done(struct state_txn *txn, int result)
         int verdict = meta_judge(meta, op, result);
         if (verdict == 0) {
             cluster_event(meta->cluster, STATE_EVENT_SEVERITY_INFO,
-                          meta->cv->name, "membership",
+                          meta->cv->resource, "MEMBERSHIP",
                           "view %llu, %d of %u replicas in sync (%s)",
                           (unsigned long long)op->ret_row.view,
                           __builtin_popcount(op->ret_row.in_sync),

@@ -9,6 +9,7 @@
  * replica is removed only by a Tombstone whose time has come. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,15 +105,20 @@ creplica_done(struct hop *hop)
     struct creplica *job = container_of(request, struct creplica, request);
     struct cluster *cluster = job->cluster;
     int result = request->req.result;
-    char text[UUID_TEXT_SIZE];
 
-    uuid_format(&job->replica, text);
     if (job->job == CREPLICA_REMOVE && result == -ENXIO) {
         result = 0; /* Removed before. */
     }
     if (result != 0) {
-        cluster_event(cluster, STATE_EVENT_SEVERITY_ERROR, text,
-                      "replica_failed", "replica could not be %s: %s",
+        char disk[UUID_TEXT_SIZE], replica[UUID_TEXT_SIZE];
+        char name[CLUSTER_NAME_SIZE];
+        uuid_format(&job->disk, disk);
+        uuid_format(&job->replica, replica);
+        (void)snprintf(name, sizeof name, "hosts/%s/disks/%s", cluster->host,
+                       disk);
+        cluster_event(cluster, STATE_EVENT_SEVERITY_ERROR, name,
+                      "REPLICA_FAILED", "replica %s could not be %s: %s",
+                      replica,
                       job->job == CREPLICA_CREATE ? "created" : "removed",
                       strerror(-result));
         creplica_free(job);

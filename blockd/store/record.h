@@ -46,7 +46,7 @@ entry_sequence(const uint8_t *entry)
 static inline enum disk_block_state
 entry_state(const uint8_t *entry, uint32_t block)
 {
-    uint8_t byte = entry[sizeof(struct disk_slot) + block / 4];
+    uint32_t byte = entry[sizeof(struct disk_slot) + block / 4];
     return (enum disk_block_state)(byte >> (block % 4 * 2) & 3u);
 }
 

@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <stdio.h>
+
 #include "blockd/peer/link_local.h"
 #include "blockd/peer/peer_client.h"
 #include "blockd/peer/peer_server.h"
@@ -83,8 +85,10 @@ struct owner {
     struct volume *volume;
     uint32_t epoch;
     struct weft_uuid instance;
+    uint32_t generation; /* Of the world, when it became ready. */
     bool live, ready, stopping, stopped, clean;
     int ready_result;
+    uint64_t attached_ns;
 };
 
 struct host {
@@ -143,7 +147,7 @@ struct guest_op {
     struct world *world;
     struct host *host;
     uint32_t life, generation;
-    bool busy, zombie;
+    bool busy, zombie, waited;
     enum op_kind kind;
     uint64_t number, begin;
     uint32_t first, count; /* Cells. */

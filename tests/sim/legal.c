@@ -129,6 +129,35 @@ legal_ack(struct legal *legal, uint64_t first, uint64_t count,
 }
 
 void
+legal_fail(struct legal *legal, uint64_t first, uint64_t count,
+           uint64_t number, uint64_t now_ns)
+{
+    for (uint64_t i = first; i < first + count; i++) {
+        struct legal_set *sets[] = { &legal->cells[i].live,
+                                     &legal->cells[i].hist };
+        for (uint32_t k = 0; k < 2; k++) {
+            struct legal_write *write = set_find(sets[k], number);
+            if (write != NULL) {
+                write->end_ns = now_ns;
+            }
+        }
+    }
+}
+
+bool
+legal_is_data(const struct legal *legal, uint64_t cell)
+{
+    const struct legal_set *set = &legal->cells[cell].live;
+
+    for (uint32_t i = 0; i < set->count; i++) {
+        if (set->writes[i].value == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void
 legal_refuse(struct legal *legal, uint64_t first, uint64_t count,
              uint64_t number)
 {

@@ -59,6 +59,9 @@ void legal_begin(struct legal *legal, uint64_t first, uint64_t count,
                  uint64_t number, uint64_t value, uint64_t now_ns);
 void legal_ack(struct legal *legal, uint64_t first, uint64_t count,
                uint64_t number, uint64_t now_ns);
+/* It failed: parts of it may be there, or not. */
+void legal_fail(struct legal *legal, uint64_t first, uint64_t count,
+                uint64_t number, uint64_t now_ns);
 /* It failed, and nothing was changed (-ENOSPC). */
 void legal_refuse(struct legal *legal, uint64_t first, uint64_t count,
                   uint64_t number);
@@ -69,6 +72,8 @@ void legal_take_over(struct legal *legal, bool live_guest, uint64_t now_ns);
 /* False: the value is not legal. */
 bool legal_read(struct legal *legal, uint64_t cell, uint64_t value,
                 uint64_t begin_ns, uint64_t end_ns);
+/* Whether a read now would have to see data (all that is legal is not zero). */
+bool legal_is_data(const struct legal *legal, uint64_t cell);
 /* Values that would have been legal, as text for the report. */
 void legal_describe(const struct legal *legal, uint64_t cell, char *ret_text,
                     uint32_t size);

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The cluster simulation: command line, seeds, processes.
+ *
+ *     cluster_sim --seeds 1..500 -j 2     a campaign; prints failing seeds
+ *     cluster_sim --seed 17 --trace       one seed, told step by step
+ *     cluster_sim --seeds 1..2000 --planted 4
+ *                                         with a planted bug of the mirror:
+ *                                         prints the first seed that finds it
+ *     cluster_sim --seeds 1..2000 --all-planted
+ *                                         each of them must be found
+ *
+ * See cluster.h. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "blockd/mirror/planted.h"
+#include "tests/sim/cluster.h"
+
+struct arguments {
+    uint64_t first, last;
+    uint32_t jobs;
+    bool all_planted, keep_going;
+    struct world_options options;
+};
+
+static bool
+parse(int argc, char **argv, struct arguments *ret)
+{
+    *ret = (struct arguments){ .first = 1, .last = 100, .jobs = 1 };
+    for (int i = 1; i < argc; i++) {
+        char *end;
+        bool more = i + 1 < argc;
+        if (strcmp(argv[i], "--seeds") == 0 && more) {
+            ret->first = strtoull(argv[++i], &end, 10);
+            if (strncmp(end, "..", 2) != 0) {
+                return false;
+            }
+            ret->last = strtoull(end + 2, &end, 10);
+        } else if (strcmp(argv[i], "--seed") == 0 && more) {
+            ret->first = ret->last = strtoull(argv[++i], &end, 10);
+        } else if (strcmp(argv[i], "--planted") == 0 && more) {
+            ret->options.planted = (uint32_t)strtoul(argv[++i], &end, 10);
+        } else if (strcmp(argv[i], "--planted-store") == 0 && more) {
+            ret->options.planted_store =
+                (uint32_t)strtoul(argv[++i], &end, 10);
+        } else if (strcmp(argv[i], "-j") == 0 && more) {
+            ret->jobs = (uint32_t)strtoul(argv[++i], &end, 10);
+        } else if (strcmp(argv[i], "--trace") == 0) {
+            ret->options.trace = true;
+        } else if (strcmp(argv[i], "--all-planted") == 0) {
+            ret->all_planted = true;
+        } else if (strcmp(argv[i], "--keep-going") == 0) {
+            ret->keep_going = true;
+        } else {
+            return false;
+        }
+    }
+    return ret->first <= ret->last && ret->jobs >= 1 && ret->jobs <= 64;
+}
+
+/* Seeds first, first + jobs, ...; the number of those that failed. */
+static uint32_t
+run_share(const struct arguments *arguments, uint32_t job)
+{
+    uint32_t failed = 0;
+
+    for (uint64_t seed = arguments->first + job; seed <= arguments->last;
+         seed += arguments->jobs) {
+        char why[512];
+        if (world_run_seed(seed, &arguments->options, why, sizeof why) != 0) {
+            printf("seed %llu: %s\n", (unsigned long long)seed, why);
+            fflush(stdout);
+            failed++;
+            if (!arguments->keep_going && failed >= 20) {
+                break;
+            }
+        }
+    }
+    return failed;
+}
+
+/* Every seed in a process of its own: a seed that aborts is one more failure.
+ * Only as many as needed are run; 0: none failed. */
+static uint64_t
+first_failing(const struct arguments *arguments, bool *ret_aborted)
+{
+    for (uint64_t seed = arguments->first; seed <= arguments->last; seed++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            char why[512];
+            if (freopen("/dev/null", "w", stderr) == NULL) {
+                _exit(2);
+            }
+            _exit(world_run_seed(seed, &arguments->options, why,
+                                 sizeof why) != 0
+                      ? 1
+                      : 0);
+        }
+        int status = 0;
+        if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+            return 0;
+        }
+        if (status != 0) {
+            *ret_aborted = !WIFEXITED(status);
+            return seed;
+        }
+    }
+    return 0;
+}
+
+static int
+run_planted(struct arguments *arguments)
+{
+    uint32_t missed = 0;
+
+    for (uint32_t bug = 1; bug < MIRROR_PLANTED_COUNT; bug++) {
+        bool aborted = false;
+        arguments->options.planted = bug;
+        uint64_t seed = first_failing(arguments, &aborted);
+        if (seed == 0) {
+            printf("planted bug %u: not found\n", bug);
+            missed++;
+        } else {
+            printf("planted bug %u: seed %llu%s\n", bug,
+                   (unsigned long long)seed, aborted ? " (check failed)" : "");
+        }
+        fflush(stdout);
+    }
+    return missed == 0 ? 0 : 1;
+}
+
+static int
+run_all(const struct arguments *arguments)
+{
+    struct timespec begin, end;
+    uint32_t failed = 0;
+
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    if (arguments->jobs == 1) {
+        failed = run_share(arguments, 0);
+    } else {
+        for (uint32_t job = 0; job < arguments->jobs; job++) {
+            if (fork() == 0) {
+                _exit(run_share(arguments, job) == 0 ? 0 : 1);
+            }
+        }
+        int status;
+        while (wait(&status) > 0) {
+            failed += status != 0;
+        }
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    double seconds = (double)(end.tv_sec - begin.tv_sec) +
+                     (double)(end.tv_nsec - begin.tv_nsec) / 1e9;
+    double count = (double)(arguments->last - arguments->first + 1);
+    printf("%s: seeds %llu..%llu, %.1f s, %.1f ms a seed\n",
+           failed == 0 ? "clean" : "FAILED",
+           (unsigned long long)arguments->first,
+           (unsigned long long)arguments->last, seconds,
+           seconds * 1000 / count * arguments->jobs);
+    return failed == 0 ? 0 : 1;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct arguments arguments;
+
+    if (!parse(argc, argv, &arguments)) {
+        fprintf(stderr, "usage: %s --seeds A..B | --seed S [--trace] [-j N] "
+                        "[--planted N | --all-planted]\n",
+                argv[0]);
+        return 2;
+    }
+    return arguments.all_planted ? run_planted(&arguments)
+                                 : run_all(&arguments);
+}
