@@ -20,9 +20,31 @@
 
 struct manager {
     struct cluster *cluster;
+    struct state_listener listener;
     struct state_txn txn;
     bool txn_busy;
+    bool has_work; /* Worth a look before the next tick. */
 };
+
+/* Somebody waits for a new volume: that is not left to the tick. */
+static void
+manager_changed(struct state_listener *listener,
+                const struct state_change *change)
+{
+    struct manager *manager = container_of(listener, struct manager, listener);
+
+    manager->has_work |= change->old_row == NULL;
+}
+
+static void
+manager_batch_end(struct state_listener *listener)
+{
+    struct manager *manager = container_of(listener, struct manager, listener);
+
+    if (manager->has_work) {
+        manager_tick(manager->cluster);
+    }
+}
 
 int
 manager_new(struct cluster *cluster)
@@ -32,7 +54,15 @@ manager_new(struct cluster *cluster)
         return -ENOMEM;
     }
     manager->cluster = cluster;
+    manager->listener = (struct state_listener){
+        .change = manager_changed,
+        .end = manager_batch_end,
+    };
     cluster->manager = manager;
+    if (cluster->manager_state != NULL) {
+        state_subscribe(cluster->manager_state, &manager->listener,
+                        STATE_TABLE_BIT(STATE_TABLE_REPLICA_STATUS));
+    }
     return 0;
 }
 
@@ -127,6 +157,9 @@ manager_done(struct state_txn *txn, int result)
     if (result != 0 && result != -ECANCELED) {
         log_debug("cluster", "manager's work not committed result=%d", result);
     }
+    if (manager->has_work) {
+        manager_tick(manager->cluster);
+    }
 }
 
 void
@@ -146,6 +179,7 @@ manager_tick(struct cluster *cluster)
         .deadline_ns = loop_now_ns() + CLUSTER_TXN_NS,
     };
     manager->txn_busy = true;
+    manager->has_work = false;
     state_txn_start(cluster->manager_state, &manager->txn);
 }
 
@@ -153,6 +187,9 @@ void
 manager_free(struct cluster *cluster)
 {
     CHECK(cluster->manager == NULL || !cluster->manager->txn_busy);
+    if (cluster->manager != NULL && cluster->manager_state != NULL) {
+        state_unsubscribe(cluster->manager_state, &cluster->manager->listener);
+    }
     free(cluster->manager);
     cluster->manager = NULL;
 }

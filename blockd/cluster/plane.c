@@ -149,6 +149,8 @@ plane_new(const struct plane_options *options, struct err *err,
     (void)snprintf(plane->host, sizeof plane->host, "%s", options->host);
     list_init(&plane->publications);
     list_init(&plane->links);
+    list_init(&plane->closing);
+    list_init(&plane->drops);
 
     struct plane_setup setup = {
         .post.run = plane_set_up,
@@ -181,8 +183,14 @@ struct plane_teardown {
 static void
 plane_torn_down(struct plane_teardown *teardown)
 {
-    CHECK(list_is_empty(&teardown->plane->links));
-    payload_pool_free(teardown->plane->payloads);
+    struct plane *plane = teardown->plane;
+
+    CHECK(list_is_empty(&plane->links));
+    if (!list_is_empty(&plane->closing)) {
+        plane->teardown = teardown; /* plane_link_free() comes back here. */
+        return;
+    }
+    payload_pool_free(plane->payloads);
     (void)sem_post(&teardown->done);
 }
 
@@ -291,9 +299,85 @@ plane_unpublish(struct hop *hop)
 /* ---- Links ---- */
 
 static void
+plane_link_free(struct plane_link *link)
+{
+    struct plane *plane = link->plane;
+
+    list_remove(&link->node);
+    free(link);
+    if (plane->teardown != NULL && list_is_empty(&plane->closing)) {
+        plane_torn_down(plane->teardown);
+    }
+}
+
+static void
 plane_link_closed(struct link_close *close)
 {
-    free(container_of(close, struct plane_link, close));
+    struct plane_link *link = container_of(close, struct plane_link, close);
+
+    link->is_closed = true;
+    if (link->users == 0) {
+        plane_link_free(link);
+    }
+}
+
+/* Whether no link refers to the store any more. */
+static bool
+plane_has_dropped(const struct plane *plane, const struct store *store)
+{
+    LIST_FOREACH (node, &plane->closing) {
+        const struct plane_link *link =
+            container_of(node, struct plane_link, node);
+        if (link->store == store && !link->is_quiet) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void
+plane_link_is_quiet(struct link_close *close)
+{
+    struct plane_link *link = container_of(close, struct plane_link, close);
+
+    link->is_quiet = true;
+    LIST_FOREACH (node, &link->plane->drops) {
+        struct plane_drop *drop = container_of(node, struct plane_drop, node);
+        if (plane_has_dropped(link->plane, drop->store)) {
+            list_remove(&drop->node);
+            hop_return(&drop->hop);
+        }
+    }
+}
+
+static void
+plane_link_close(struct plane_link *link)
+{
+    list_remove(&link->node);
+    list_push_back(&link->plane->closing, &link->node);
+    link->is_closing = true;
+    link->close.quiet = plane_link_is_quiet;
+    link->close.done = plane_link_closed;
+    link_close_start(link->link, &link->close);
+}
+
+void
+plane_drop_store(struct hop *hop)
+{
+    struct plane_drop *drop = container_of(hop, struct plane_drop, hop);
+
+    LIST_FOREACH (node, &drop->plane->links) {
+        struct plane_link *link = container_of(node, struct plane_link, node);
+        if (link->store == drop->store) {
+            plane_link_close(link);
+        }
+    }
+    if (plane_has_dropped(drop->plane, drop->store)) {
+        hop_return(hop);
+    } else {
+        list_init(&drop->node);
+        list_push_back(&drop->plane->drops, &drop->node);
+    }
 }
 
 static int
@@ -333,6 +417,7 @@ plane_link_get(struct plane *plane, const struct plane_replica *replica)
     link->disk = replica->disk;
     link->store = replica->store;
     link->users = 1;
+    list_init(&link->node);
     memcpy(link->address, replica->address, sizeof link->address);
     if (plane_link_open(link, replica) != 0) {
         free(link);
@@ -348,8 +433,9 @@ plane_link_put(struct plane_link *link)
     if (link == NULL || --link->users > 0) {
         return;
     }
-    list_remove(&link->node);
-    link->close.quiet = NULL;
-    link->close.done = plane_link_closed;
-    link_close_start(link->link, &link->close);
+    if (!link->is_closing) {
+        plane_link_close(link);
+    } else if (link->is_closed) {
+        plane_link_free(link);
+    }
 }

@@ -111,6 +111,17 @@ void plane_publish(struct hop *hop);
 /* Afterwards no peer's request is at the store any more. */
 void plane_unpublish(struct hop *hop);
 
+/* Cuts the links of this reactor's volumes to a store that is about to be
+ * closed: afterwards nothing here refers to it, and requests get -ENOTCONN. */
+struct plane_drop {
+    struct hop hop;
+    struct plane *plane;
+    struct store *store;
+    /* Private. */
+    struct list node;
+};
+void plane_drop_store(struct hop *hop);
+
 /* A request to a local store (CREATE, REMOVE), for replica.c. */
 struct plane_request {
     struct hop hop;
@@ -141,7 +152,7 @@ struct plane_volume {
     char socket[108]; /* vhost-user: the path. */
     /* Called on the reactor when the volume is ready or will never be. */
     void (*ready)(struct plane_volume *pv, int result);
-    bool flush; /* For plane_volume_stop(). */
+    bool flush; /* For plane_volume_stop(): false is as forced at once. */
     /* Out. */
     int result;
     bool clean;
@@ -152,14 +163,23 @@ struct plane_volume {
     struct vhost_export *vhost_export;
     struct plane_link *links[VOLUME_MIRRORS_MAX][STORE_REPLICAS_MAX];
     bool is_told; /* ready() was called. */
-    bool is_stopping;
+    bool is_stopping, is_forced, is_volume_stopped;
 };
 
 /* Makes the links and the volume; ready() follows by itself, then the export
  * is opened. */
 void plane_volume_start(struct hop *hop);
-/* Closes the export, stops the volume (see 'flush'), frees both. */
+/* Closes the export, stops the volume (see 'flush'), frees both.  A volume that
+ * is held keeps it waiting, until it goes on or is forced. */
 void plane_volume_stop(struct hop *hop);
+/* For a stop that is under way: ends it without waiting for requests that are
+ * held.  A vhost-user guest does not see them fail: its connection is cut
+ * first.  Its own hop, as the volume's is away.  Harmless when it is over. */
+struct plane_force {
+    struct hop hop;
+    struct plane_volume *pv;
+};
+void plane_volume_force(struct hop *hop);
 /* Links and rows anew, from 'mirrors' and 'replicas'. */
 void plane_volume_update(struct hop *hop);
 

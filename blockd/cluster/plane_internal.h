@@ -22,7 +22,10 @@ struct plane {
     struct nbd_server *nbd_server;
     struct payload_pool *payloads;
     struct list publications;
-    struct list links; /* struct plane_link */
+    struct list links;   /* struct plane_link: with users, can be shared. */
+    struct list closing; /* struct plane_link: not quiet or not freed yet. */
+    struct list drops;   /* struct plane_drop: wait for links to be quiet. */
+    struct plane_teardown *teardown; /* Waits for 'closing'. */
     char peer_address[IO_ADDRESS_SIZE];
     char nbd_address[IO_ADDRESS_SIZE]; /* TCP; "": none. */
     char nbd_unix[IO_ADDRESS_SIZE];
@@ -30,7 +33,8 @@ struct plane {
 };
 
 /* A link that volumes of this reactor share.  It is closed when the last one
- * puts it back. */
+ * puts it back, or when its store is dropped; it is freed after both the close
+ * and the last user. */
 struct plane_link {
     struct plane *plane;
     struct list node;
@@ -39,12 +43,14 @@ struct plane_link {
     char address[IO_ADDRESS_SIZE];
     struct link *link;
     uint32_t users;
+    bool is_closing, is_quiet, is_closed;
     struct link_close close;
 };
 
-/* Reactor.  NULL: no memory, or no address is known. */
+/* Reactor.  NULL: no memory. */
 struct plane_link *plane_link_get(struct plane *plane,
                                   const struct plane_replica *replica);
+/* Accepts NULL. */
 void plane_link_put(struct plane_link *link);
 
 #endif /* BLOCKD_CLUSTER_PLANE_INTERNAL_H */

@@ -100,7 +100,10 @@ plane_volume_is_ready(struct volume *volume, int result)
 {
     struct plane_volume *pv = volume_owner(volume);
 
-    if (result == 0 && !pv->is_stopping) {
+    if (pv->is_stopping) {
+        result = -ESHUTDOWN;
+    }
+    if (result == 0) {
         result = pv->is_vhost ? plane_volume_open_vhost(pv)
                               : plane_volume_open_nbd(pv);
     }
@@ -115,6 +118,8 @@ plane_volume_start(struct hop *hop)
     pv->result = 0;
     pv->is_told = false;
     pv->is_stopping = false;
+    pv->is_forced = false;
+    pv->is_volume_stopped = false;
     pv->uri[0] = '\0';
     for (uint32_t i = 0; i < pv->options.mirror_count && pv->result == 0; i++) {
         pv->result = plane_volume_get_links(pv, i);
@@ -163,7 +168,25 @@ plane_volume_update(struct hop *hop)
     hop_return(hop);
 }
 
-/* ---- Stop ---- */
+/* ---- Stop ----
+ *
+ * In order: the export takes no more requests and ends; the volume flushes and
+ * stops; both are gone.  Forced: the volume stops at once, which ends the
+ * requests that the export waits for, so that the two end in any order. */
+
+static void
+plane_volume_maybe_gone(struct plane_volume *pv)
+{
+    if (!pv->is_volume_stopped || pv->nbd_export != NULL ||
+        pv->vhost_export != NULL) {
+        return;
+    }
+    volume_free(pv->volume);
+    pv->volume = NULL;
+    plane_volume_put_links(pv);
+    plane_volume_tell(pv, -ESHUTDOWN);
+    hop_return(&pv->hop);
+}
 
 static void
 plane_volume_stopped(struct volume *volume, bool clean)
@@ -171,11 +194,8 @@ plane_volume_stopped(struct volume *volume, bool clean)
     struct plane_volume *pv = volume_owner(volume);
 
     pv->clean = clean;
-    volume_free(volume);
-    pv->volume = NULL;
-    plane_volume_put_links(pv);
-    plane_volume_tell(pv, -ESHUTDOWN);
-    hop_return(&pv->hop);
+    pv->is_volume_stopped = true;
+    plane_volume_maybe_gone(pv);
 }
 
 static void
@@ -185,7 +205,24 @@ plane_volume_export_gone(void *owner)
 
     pv->nbd_export = NULL;
     pv->vhost_export = NULL;
-    volume_stop(pv->volume, pv->flush, plane_volume_stopped);
+    if (!pv->is_forced) {
+        volume_stop(pv->volume, true, plane_volume_stopped);
+    }
+    plane_volume_maybe_gone(pv);
+}
+
+static void
+plane_volume_cut(struct plane_volume *pv)
+{
+    if (pv->volume == NULL || !pv->is_stopping || pv->is_forced ||
+        pv->is_volume_stopped) {
+        return;
+    }
+    pv->is_forced = true;
+    if (pv->vhost_export != NULL) {
+        vhost_export_cut(pv->vhost_export);
+    }
+    volume_stop(pv->volume, false, plane_volume_stopped);
 }
 
 void
@@ -203,9 +240,19 @@ plane_volume_stop(struct hop *hop)
         nbd_export_remove(pv->nbd_export, plane_volume_export_gone, pv);
     } else if (pv->vhost_export != NULL) {
         vhost_export_stop(pv->vhost_export, plane_volume_export_gone, pv);
-    } else {
+    } else if (pv->flush) {
         plane_volume_export_gone(pv);
     }
+    if (!pv->flush) {
+        plane_volume_cut(pv);
+    }
+}
+
+void
+plane_volume_force(struct hop *hop)
+{
+    plane_volume_cut(container_of(hop, struct plane_force, hop)->pv);
+    hop_return(hop);
 }
 
 /* ---- Report ---- */

@@ -179,6 +179,9 @@ replica_create(struct cluster *cluster, struct cdisk *disk,
         volume_mirror_bytes(volume->size_bytes, volume->extent_bytes,
                             volume->stripe_width, mirror->index) /
         WEFT_BLOCK_SIZE;
+    if (req->size_blocks == 0) {
+        req->size_blocks = 1; /* A volume smaller than its stripe. */
+    }
     req->membership.epoch = (uint32_t)volume->epoch;
     req->membership.view = mirror->view;
     req->membership.in_sync_count = (uint32_t)mirror->in_sync_count;

@@ -260,7 +260,9 @@ nbd_request_made(struct nbd_conn *conn)
     request->all_made = true;
     conn->current = NULL;
     conn->state = NBD_CONN_REQUEST;
-    if (request->parts_pending == 0 && request->sends_pending == 0) {
+    if (request->serial) {
+        nbd_request_maybe_free(request); /* Its last byte has been sent. */
+    } else if (request->parts_pending == 0 && request->sends_pending == 0) {
         nbd_reply_finish(request); /* Nothing to do: a trim of no block. */
     }
 }
@@ -365,6 +367,10 @@ nbd_request_pump(struct nbd_conn *conn)
         nbd_conn_starve(conn); /* What is in the way ends, and feeds. */
         return false;
     }
+    if (request->serial && request->made_bytes == request->size_bytes) {
+        nbd_request_made(conn);
+        return true;
+    }
     switch (request->command) {
     case NBD_CMD_READ:
         part = nbd_part_new_read(request);
@@ -400,7 +406,7 @@ nbd_request_pump(struct nbd_conn *conn)
                               ? request->made_bytes + (uint32_t)part->size_bytes
                               : request->size_bytes;
     nbd_part_submit(part);
-    if (request->made_bytes == request->size_bytes) {
+    if (request->made_bytes == request->size_bytes && !request->serial) {
         nbd_request_made(conn);
     }
     return true;

@@ -203,23 +203,25 @@ nbd_export_clients(const struct nbd_export *nbd_export)
 struct nbd_export *
 nbd_export_find(struct nbd_server *server, const char *name, size_t name_size)
 {
-    if (name_size == 0) {
-        struct list *only = list_front(&server->exports);
-        if (only == NULL || only != list_back(&server->exports)) {
-            return NULL;
-        }
-        struct nbd_export *found = container_of(only, struct nbd_export, node);
-        return found->removing ? NULL : found;
-    }
+    struct nbd_export *found = NULL;
+
     LIST_FOREACH (node, &server->exports) {
         struct nbd_export *candidate =
             container_of(node, struct nbd_export, node);
-        if (!candidate->removing && strlen(candidate->name) == name_size &&
-            memcmp(candidate->name, name, name_size) == 0) {
+        if (candidate->removing) {
+            continue;
+        }
+        if (name_size == 0) {
+            if (found != NULL) {
+                return NULL;
+            }
+            found = candidate;
+        } else if (strlen(candidate->name) == name_size &&
+                   memcmp(candidate->name, name, name_size) == 0) {
             return candidate;
         }
     }
-    return NULL;
+    return found;
 }
 
 /* ---- Connections: birth and death ---- */

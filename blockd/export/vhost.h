@@ -57,6 +57,11 @@ typedef void vhost_export_stopped_fn(void *owner);
 void vhost_export_stop(struct vhost_export *vhost_export,
                        vhost_export_stopped_fn *stopped, void *owner);
 
+/* After vhost_export_stop(): waits for nothing more.  The connection is cut, so
+ * that the guest sees no answer to what is in flight (which therefore stays in
+ * its in-flight region, for the blockd that it connects to next). */
+void vhost_export_cut(struct vhost_export *vhost_export);
+
 /* Whether a front end is connected. */
 bool vhost_export_is_connected(const struct vhost_export *vhost_export);
 

@@ -284,8 +284,11 @@ vhost_pump_data(struct vhost_request *request)
 {
     bool is_write = request->type == VIRTIO_BLK_T_OUT;
     uint64_t left = request->size_bytes - request->made_bytes;
-    uint32_t size =
-        left < PAYLOAD_BYTES_MAX ? (uint32_t)left : PAYLOAD_BYTES_MAX;
+    uint32_t size = PAYLOAD_BYTES_MAX;
+
+    if (left < size) {
+        size = (uint32_t)left;
+    }
     struct vhost_part *part =
         vhost_part_new(request, is_write ? VOLUME_WRITE : VOLUME_READ,
                        request->offset_bytes + request->made_bytes, size);

@@ -164,10 +164,10 @@ vhost_conn_read(struct vhost_conn *conn, struct err *err)
         int got = 0;
 
         if (conn->read_bytes < end) {
-            uint8_t *to = in_header ? (uint8_t *)&conn->header
-                                    : conn->payload - header_bytes;
-            got = vhost_conn_receive(conn, to + conn->read_bytes,
-                                     end - conn->read_bytes);
+            uint8_t *to =
+                in_header ? (uint8_t *)&conn->header + conn->read_bytes
+                          : conn->payload + (conn->read_bytes - header_bytes);
+            got = vhost_conn_receive(conn, to, end - conn->read_bytes);
             if (got == 0) {
                 err_set(err, "%s",
                         conn->read_bytes == 0 ? "closed by the front end"

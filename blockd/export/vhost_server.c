@@ -561,6 +561,13 @@ vhost_export_stop(struct vhost_export *vhost_export,
     vhost_export_settle(vhost_export);
 }
 
+void
+vhost_export_cut(struct vhost_export *vhost_export)
+{
+    CHECK(vhost_export->stopping);
+    vhost_conn_end(vhost_export, "the export is cut", false);
+}
+
 /* ---- What has been waited for ---- */
 
 static bool

@@ -141,8 +141,9 @@ static_assert(offsetof(struct vhost_inflight_desc, next) == 6, "");
 static_assert(offsetof(struct vhost_inflight_desc, counter) == 8, "");
 
 /* Weft's own, behind the last queue: front ends keep the region as it is. */
-#define VHOST_INFLIGHT_NOTE_MAGIC UINT64_C(0x65746f4e74666557) /* "WeftNote" \
-                                                                */
+#define VHOST_INFLIGHT_NOTE_MAGIC              \
+    UINT64_C(0x65746f4e74666557) /* "WeftNote" \
+                                  */
 
 struct vhost_inflight_note {
     struct le64 magic;

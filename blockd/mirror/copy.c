@@ -160,6 +160,8 @@ mirror_copy_put(struct mirror_copy *copy)
         mirror_copy_finish(copy, -EAGAIN);
         return;
     }
+    copy->empty =
+        !copy->around && mirror_copy_is_empty(copy, 0, copy->block_count);
     copy->state = COPY_PUT;
     copy->result = 0;
     for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
@@ -345,13 +347,9 @@ mirror_copy_read_done(struct store_req *req)
     copy->pending = 0;
     mirror_req_settled(mirror);
     if (req->result != 0) {
-        /* A source that cannot read keeps its session while it is needed. */
-        if (req->result != -EIO || !copy->live) {
-            mirror_replica_fail(mirror_replica_of(mirror, leg->index),
-                                req->session, req->result, "copy");
-        }
-        mirror_copy_finish(copy, req->result == -EIO && copy->live ? -EIO
-                                                                   : -EAGAIN);
+        mirror_replica_fail(mirror_replica_of(mirror, leg->index),
+                            req->session, req->result, "copy");
+        mirror_copy_finish(copy, -EAGAIN);
         return;
     }
     if (req->slot_sequence > copy->sequence) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <string.h>
 
 #include "blockd/mirror/mirror_internal.h"
 #include "lib/base/container_of.h"
@@ -8,7 +9,14 @@
 /* The slots of one region that are newer than 'sequence', at each replica of a
  * set.  If the region was touched by a discard at any of them, a slot may be
  * missing there while others have it from before: then the full lists of all
- * are needed (S4), and those that gave the short one are asked again. */
+ * are needed (S4), and those that gave the short one are asked again.
+ *
+ * That a region was touched has to travel as well: the copy that is made equal
+ * today is the source of tomorrow, and must then say so, or a third replica
+ * would keep slots that were discarded while it was away.  So, in a region that
+ * was touched at the source, one unit that the source does not have is copied,
+ * too: a PUT_SLOT of nothing touches the region, with a new sequence.  (If there
+ * is no such unit, nothing is absent, and nobody needs to know.) */
 
 #define LIST_DEADLINE_NS (30 * NS_PER_S)
 
@@ -117,6 +125,53 @@ mirror_listing_units(struct mirror *mirror, uint32_t unit_blocks,
         }
     }
     return decide_units(lists, count, listing->block, unit_blocks, ret_units);
+}
+
+bool
+mirror_listing_absent(struct mirror *mirror, uint32_t source,
+                      uint32_t unit_blocks,
+                      uint64_t ret_units[DECIDE_UNITS_MAX / 64])
+{
+    const struct mirror_listing *listing = &mirror->listing;
+    const struct store_req *req = &listing->leg[source].req;
+    uint64_t left = mirror->options.size_blocks - listing->block;
+    uint64_t end = left < STORE_REGION_BLOCKS ? left : STORE_REGION_BLOCKS;
+
+    if ((listing->touched & 1u << source) == 0 ||
+        mirror_planted(mirror, MIRROR_PLANTED_TOUCH_STAYS)) {
+        return false;
+    }
+    memset(ret_units, 0, DECIDE_UNITS_MAX / 8);
+    for (uint64_t u = 0; u * unit_blocks < end; u++) {
+        ret_units[u / 64] |= UINT64_C(1) << (u % 64);
+    }
+    for (uint32_t k = 0; k < req->entries_count; k++) {
+        uint64_t block = req->entries[k].slot_index *
+                             mirror->replica[source].slot_blocks -
+                         listing->block;
+        if (block < STORE_REGION_BLOCKS) {
+            uint64_t u = block / unit_blocks;
+            ret_units[u / 64] &= ~(UINT64_C(1) << (u % 64));
+        }
+    }
+    return true;
+}
+
+uint64_t
+mirror_unit_after(const uint64_t *units, bool touch, const uint64_t *absent,
+                  uint64_t unit)
+{
+    if (unit < DECIDE_UNITS_MAX) {
+        unit = mirror_unit_next(units, unit);
+    }
+    if (unit < DECIDE_UNITS_MAX) {
+        return unit;
+    }
+    if (!touch) {
+        return 2 * DECIDE_UNITS_MAX;
+    }
+    return DECIDE_UNITS_MAX +
+           mirror_unit_next(absent, unit - DECIDE_UNITS_MAX);
 }
 
 uint32_t

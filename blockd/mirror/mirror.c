@@ -159,6 +159,8 @@ mirror_free(struct mirror *mirror)
         return;
     }
     CHECK(mirror->phase == PHASE_ENDED);
+    CHECK(mirror->ios == 0);
+    io_task_cancel(mirror->io, &mirror->task);
     range_lock_table_done(&mirror->locks);
     free(mirror);
 }
@@ -248,7 +250,8 @@ mirror_status_get(const struct mirror *mirror, struct mirror_status *ret_status)
         uint64_t per_region = STORE_REGION_BLOCKS / resync->unit_blocks;
         ret_status->replica[resync->target].resyncing = true;
         ret_status->replica[resync->target].resync_done =
-            resync->region * per_region + resync->unit;
+            resync->region * per_region +
+            (resync->unit < per_region ? resync->unit : per_region);
         ret_status->replica[resync->target].resync_total =
             units_divide_up(mirror->options.size_blocks, STORE_REGION_BLOCKS) *
             per_region;

@@ -94,6 +94,7 @@ struct mirror_copy {
     uint32_t bad_count;   /* Blocks without a verdict so far. */
     bool fixed;           /* Blocks came from a helper, or were adopted. */
     bool around;          /* Some block is lost: copy all but that. */
+    bool empty;           /* Out: there was nothing at the source. */
     int result;
     uint32_t pending;
     struct mirror_copy_leg leg[STORE_REPLICAS_MAX];
@@ -134,7 +135,9 @@ struct mirror_reconcile {
     uint32_t unit_blocks;
     bool flushing;
     uint64_t copied;
+    bool touch; /* See listing.c. */
     uint64_t units[DECIDE_UNITS_MAX / 64];
+    uint64_t absent[DECIDE_UNITS_MAX / 64];
 };
 
 enum mirror_resync_state {
@@ -161,7 +164,9 @@ struct mirror_resync {
     struct io_timer pace;
     uint64_t pace_ns; /* When the next unit may go. */
     uint64_t copied;
+    bool touch; /* See listing.c. */
     uint64_t units[DECIDE_UNITS_MAX / 64];
+    uint64_t absent[DECIDE_UNITS_MAX / 64];
 };
 
 struct mirror_repair {
@@ -385,8 +390,17 @@ void mirror_listing_start(struct mirror *mirror, uint32_t set,
 /* The lists of the replicas in 'set' as units to copy; returns their number. */
 uint32_t mirror_listing_units(struct mirror *mirror, uint32_t unit_blocks,
                               uint64_t ret_units[DECIDE_UNITS_MAX / 64]);
+/* Whether the region was touched at 'source'; if so, the units in which it has
+ * no slot. */
+bool mirror_listing_absent(struct mirror *mirror, uint32_t source,
+                           uint32_t unit_blocks,
+                           uint64_t ret_units[DECIDE_UNITS_MAX / 64]);
 /* Largest slot among 'set'. */
 uint32_t mirror_unit_blocks(struct mirror *mirror, uint32_t set);
+/* The next unit to copy in a region: of 'units', then, while 'touch', of
+ * 'absent'; 'unit' counts on from DECIDE_UNITS_MAX there. */
+uint64_t mirror_unit_after(const uint64_t *units, bool touch,
+                           const uint64_t *absent, uint64_t unit);
 /* The next set bit of a unit map at or after 'unit'; DECIDE_UNITS_MAX: none. */
 uint64_t mirror_unit_next(const uint64_t *units, uint64_t unit);
 

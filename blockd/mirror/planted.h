@@ -47,6 +47,8 @@ enum mirror_planted {
     MIRROR_PLANTED_NO_VERIFY = 18,
     /* (b), flush.c (3): G is the complete point, not the durable one. */
     MIRROR_PLANTED_G_COMPLETE = 19,
+    /* S4, listing.c: that a region was touched is not passed on. */
+    MIRROR_PLANTED_TOUCH_STAYS = 20,
     MIRROR_PLANTED_COUNT,
 };
 

@@ -14,7 +14,8 @@
  *       is trusted (S21): the gate sees to the second.
  *   (2) A block that is BAD or SUSPECT, or whose bytes do not match: the read
  *       takes its range exclusively and goes to repair.c; then it is repeated.
- *   (3) -EIO only when no in-sync replica has good bytes. */
+ *   (3) -EIO only when no in-sync replica has good bytes (repair.c).  A disk
+ *       that fails as a whole is a replica that fails: the read waits. */
 
 #define READ_DEADLINE_NS (30 * NS_PER_S)
 #define MAP_DEADLINE_NS (30 * NS_PER_S)
@@ -42,19 +43,13 @@ void
 mirror_read_send(struct mirror_io *io)
 {
     struct mirror *mirror = io->mirror;
-    uint32_t candidates = mirror->trusted & ~io->tried;
+    uint32_t candidates = mirror->trusted;
 
     CHECK(mirror_is_open(mirror));
-    if (candidates == 0) {
-        mirror_io_finish_later(io, -EIO); /* (3) */
-        return;
-    }
-    uint32_t index;
     if (mirror_planted(mirror, MIRROR_PLANTED_READ_STALE)) {
-        index = mirror_replica_nearest(mirror, mirror->open & ~io->tried);
-    } else {
-        index = mirror_replica_nearest(mirror, candidates);
+        candidates = mirror->open;
     }
+    uint32_t index = mirror_replica_nearest(mirror, candidates);
     struct mirror_replica *replica = mirror_replica_of(mirror, index);
     struct mirror_leg *leg = &io->leg[index];
     mirror_req_prepare(replica, &leg->req, STORE_READ, mirror_read_leg_done);
@@ -142,23 +137,14 @@ mirror_read_leg_done(struct store_req *req)
         }
         return;
     }
-    io->tried |= bit;
     if (mirror->phase >= PHASE_CLOSING) {
         mirror_io_finish(io, mirror->fatal != 0 ? -ESTALE : -ESHUTDOWN);
         return;
     }
-    /* A disk that cannot read is no reason to stand still while it is the last
-     * one; the others' sessions end, and the gate decides. */
-    if (req->result != -EIO || (mirror->trusted & ~bit) != 0) {
-        mirror_replica_fail(replica, req->session, req->result, "read");
-    }
-    if (!mirror_is_open(mirror) || mirror->trusted != mirror->row.in_sync) {
-        mirror_io_stick(io); /* S21 */
-    } else if ((mirror->trusted & ~io->tried) == 0) {
-        mirror_io_finish(io, -EIO); /* (3) */
-    } else {
-        mirror_read_send(io);
-    }
+    /* Unreadable blocks come with result 0: this is a failed disk, or link, and
+     * the gate decides how it goes on (S21; rule 12: hold, don't fail). */
+    mirror_replica_fail(replica, req->session, req->result, "read");
+    mirror_io_stick(io);
 }
 
 /* ---- MAP: which slots of a region exist ---- */
@@ -223,10 +209,6 @@ mirror_map_leg_done(struct store_req *req)
     }
     if (mirror->phase >= PHASE_CLOSING) {
         mirror_io_finish(io, mirror->fatal != 0 ? -ESTALE : -ESHUTDOWN);
-        return;
-    }
-    if (req->result == -EIO) {
-        mirror_io_finish(io, -EIO);
         return;
     }
     mirror_replica_fail(replica, req->session, req->result, "list");

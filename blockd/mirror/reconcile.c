@@ -69,8 +69,9 @@ mirror_reconcile_unit(struct mirror *mirror)
         mirror_reconcile_end(mirror);
         return;
     }
-    reconcile->unit = mirror_unit_next(reconcile->units, reconcile->unit);
-    if (reconcile->unit >= DECIDE_UNITS_MAX) {
+    reconcile->unit = mirror_unit_after(reconcile->units, reconcile->touch,
+                                        reconcile->absent, reconcile->unit);
+    if (reconcile->unit >= 2 * DECIDE_UNITS_MAX) {
         reconcile->region++;
         mirror_reconcile_region(mirror);
         return;
@@ -80,7 +81,7 @@ mirror_reconcile_unit(struct mirror *mirror)
     copy->source = reconcile->source;
     copy->helpers = copy->targets = reconcile->set & ~(1u << copy->source);
     copy->block = reconcile->region * STORE_REGION_BLOCKS +
-                  reconcile->unit * reconcile->unit_blocks;
+                  reconcile->unit % DECIDE_UNITS_MAX * reconcile->unit_blocks;
     copy->block_count = reconcile->unit_blocks;
     mirror_copy_start(copy);
 }
@@ -97,6 +98,10 @@ mirror_reconcile_listed(struct mirror_listing *listing, int result)
     }
     (void)mirror_listing_units(mirror, reconcile->unit_blocks,
                                reconcile->units);
+    reconcile->touch =
+        decide_count(reconcile->set) > 1 &&
+        mirror_listing_absent(mirror, reconcile->source,
+                              reconcile->unit_blocks, reconcile->absent);
     reconcile->unit = 0;
     mirror_reconcile_unit(mirror);
 }
@@ -110,7 +115,8 @@ mirror_reconcile_copied(struct mirror_copy *copy, int result)
         mirror_reconcile_end(mirror);
         return;
     }
-    mirror->reconcile.copied++;
+    mirror->reconcile.copied += mirror->reconcile.unit < DECIDE_UNITS_MAX;
+    mirror->reconcile.touch = mirror->reconcile.touch && !copy->empty;
     mirror->reconcile.unit++;
     mirror_reconcile_unit(mirror);
 }

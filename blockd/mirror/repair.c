@@ -46,7 +46,6 @@ mirror_repair_release(struct mirror *mirror, int result)
     if (result != 0) {
         mirror_io_finish(io, result);
     } else {
-        io->tried = 0;
         mirror_io_route(io);
     }
 }
@@ -146,9 +145,7 @@ mirror_repair_read_done(struct store_req *req)
 
     mirror_req_settled(mirror);
     if (req->result != 0) {
-        if (req->result != -EIO) {
-            mirror_replica_fail(replica, req->session, req->result, "repair");
-        }
+        mirror_replica_fail(replica, req->session, req->result, "repair");
         mirror_repair_ask(mirror);
         return;
     }

@@ -140,7 +140,7 @@ mirror_io_begin(struct mirror *mirror, struct mirror_io *io)
     io->submitted_ns = io_now_ns(mirror->io);
     io->sequence = 0;
     io->targets = io->pending = io->good = io->nospace = io->prompt = 0;
-    io->tried = io->bad = io->repairs = 0;
+    io->bad = io->repairs = 0;
     io->exclusive = false;
     list_init(&io->node);
     list_init(&io->order);
@@ -239,9 +239,6 @@ mirror_stuck_retry(struct mirror *mirror)
         struct mirror_io *io = container_of(node, struct mirror_io, node);
         switch (io->kind) {
         case MIRROR_READ:
-            io->tried = 0;
-            mirror_io_route(io);
-            break;
         case MIRROR_MAP:
             mirror_io_route(io);
             break;

@@ -193,6 +193,9 @@ mirror_resync_listed(struct mirror_listing *listing, int result)
     resync->unit_blocks = mirror_unit_blocks(
         mirror, 1u << resync->source | 1u << resync->target);
     (void)mirror_listing_units(mirror, resync->unit_blocks, resync->units);
+    resync->touch = mirror_listing_absent(mirror, resync->source,
+                                          resync->unit_blocks,
+                                          resync->absent);
     resync->unit = 0;
     resync->state = RESYNC_PACE;
 }
@@ -204,8 +207,9 @@ mirror_resync_lock(struct mirror *mirror)
 {
     struct mirror_resync *resync = &mirror->resync;
 
-    resync->unit = mirror_unit_next(resync->units, resync->unit);
-    if (resync->unit >= DECIDE_UNITS_MAX) {
+    resync->unit = mirror_unit_after(resync->units, resync->touch,
+                                     resync->absent, resync->unit);
+    if (resync->unit >= 2 * DECIDE_UNITS_MAX) {
         resync->region++;
         resync->unit = 0;
         mirror_resync_list(mirror);
@@ -220,7 +224,8 @@ mirror_resync_lock(struct mirror *mirror)
     }
     range_lock_acquire(&mirror->locks, &resync->lock,
                        resync->region * STORE_REGION_BLOCKS +
-                           resync->unit * resync->unit_blocks,
+                           resync->unit % DECIDE_UNITS_MAX *
+                               resync->unit_blocks,
                        resync->unit_blocks, true);
 }
 
@@ -248,7 +253,7 @@ mirror_resync_copy(struct mirror *mirror)
     copy->helpers = mirror->trusted & ~(1u << resync->source);
     copy->targets = 1u << resync->target;
     copy->block = resync->region * STORE_REGION_BLOCKS +
-                  resync->unit * resync->unit_blocks;
+                  resync->unit % DECIDE_UNITS_MAX * resync->unit_blocks;
     copy->block_count = resync->unit_blocks;
     mirror_copy_start(copy);
 }
@@ -277,6 +282,7 @@ mirror_resync_copied(struct mirror_copy *copy, int result)
     }
     mirror_resync_unlock(mirror);
     resync->copied++;
+    resync->touch = resync->touch && !copy->empty;
     resync->unit++;
     resync->state = RESYNC_PACE;
     uint64_t rate = mirror->options.resync_bytes_per_s;

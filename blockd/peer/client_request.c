@@ -60,6 +60,7 @@ gather_put(struct client_slot *slot, const struct peer_shape *shape,
     uint32_t extra = 0;
     struct io_send *send = &slot->send;
 
+    CHECK(put != NULL);
     memset(put->arrays, 0, 4 * (size_t)count);
     for (uint32_t i = 0; i < count; i++) {
         if (req->states[i] == STORE_BLOCK_DATA) {
@@ -136,8 +137,9 @@ start_slot(struct link_remote *remote, struct client_slot *slot,
     slot->send = (struct io_send){ .op.done = slot_sent };
     add_piece(&slot->send, slot->head, PEER_HEADER_BYTES + fixed_bytes);
     if (shape->has_states) {
-        slot->put = container_of(list_pop_front(&remote->free_puts),
-                                 struct client_put, node);
+        struct list *node = list_pop_front(&remote->free_puts);
+        CHECK(node != NULL);
+        slot->put = container_of(node, struct client_put, node);
         gather_put(slot, shape, &head);
     } else if (shape->has_crcs) {
         gather_write(slot, shape, &head);

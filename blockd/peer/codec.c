@@ -251,8 +251,9 @@ peer_request_encode(const struct store_req *req, uint8_t *ret_fixed,
     struct peer_request wire = {
         .replica = req->replica,
         .session = le64_make(req->session),
-        .sequence =
-            le64_make(opcode == STORE_FLUSH ? req->known_good : req->sequence),
+        .sequence = le64_make(opcode == STORE_FLUSH      ? req->known_good
+                              : opcode == STORE_SET_VIEW ? req->incarnation
+                                                         : req->sequence),
         .block = le64_make(req->block),
         .block_count = le32_make(req->block_count),
         .epoch = le32_make(req->epoch),
@@ -366,6 +367,8 @@ peer_request_decode(const struct peer_head *head, const uint8_t *meta,
     req->entries_max = le32_get(wire.entries_max);
     if (head->opcode == STORE_FLUSH) {
         req->known_good = le64_get(wire.sequence);
+    } else if (head->opcode == STORE_SET_VIEW) {
+        req->incarnation = le64_get(wire.sequence);
     } else {
         req->sequence = le64_get(wire.sequence);
     }
@@ -453,7 +456,7 @@ decode_read(const struct peer_head *head, const uint8_t *meta,
     uint32_t count = answer->count;
 
     if (count != req->block_count ||
-        head->meta_bytes != sizeof(struct peer_reply) + 5 * count) {
+        head->meta_bytes != sizeof(struct peer_reply) + 5 * (uint64_t)count) {
         return -EPROTO;
     }
     answer->crcs = meta + sizeof(struct peer_reply);

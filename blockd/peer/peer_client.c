@@ -4,10 +4,11 @@
 /* The life of the connection; the state diagram is in the header.
  *
  * Keep-alive: a PING goes out when nothing was heard, or nothing was sent, for
- * a quarter of the silence limit; whatever arrives counts as a sign of life.
- * The peer answers from its loop, so that a frozen process is noticed as well
- * as a dead host.  A server that has stopped reading us for want of memory
- * cannot see our PINGs: it says so by a window of 0, again and again. */
+ * a quarter of the silence limit (ours or the server's); whatever arrives
+ * counts as a sign of life. The peer answers from its loop, so that a frozen
+ * process is noticed as well as a dead host.  A server that has stopped reading
+ * us for want of memory cannot see our PINGs: it says so by a window of 0,
+ * again and again. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,8 +18,10 @@
 #include "lib/base/crc32c.h"
 #include "lib/base/units.h"
 
-#define TICKS_PER_SILENCE 8u
 #define PINGS_PER_SILENCE 4u
+#define TICKS_PER_PING 2u
+/* However impatient a server says to be. */
+#define PING_NS_MIN (10 * NS_PER_MS)
 
 static io_conn_connected_fn client_connected;
 static io_conn_data_fn client_received;
@@ -104,7 +107,7 @@ keep_alive(struct link_remote *remote, uint64_t now_ns)
 {
     uint64_t late_ns = now_ns - remote->tick_ns;
 
-    remote->tick_ns = now_ns + remote->silence_ns / TICKS_PER_SILENCE;
+    remote->tick_ns = now_ns + remote->ping_ns / TICKS_PER_PING;
     if (late_ns > remote->silence_ns / 2) {
         remote->heard_ns = now_ns; /* It was us who stood still. */
     }
@@ -231,7 +234,8 @@ client_connected(struct io_conn *conn, int result)
     remote->ping_pending = false;
     remote->heard_ns = now_ns;
     remote->sent_ns = now_ns;
-    remote->tick_ns = now_ns + remote->silence_ns / TICKS_PER_SILENCE;
+    remote->ping_ns = remote->silence_ns / PINGS_PER_SILENCE;
+    remote->tick_ns = now_ns + remote->ping_ns / TICKS_PER_PING;
     remote->earliest_ns = IO_NEVER;
     client_arm(remote);
     send_hello(remote);
@@ -278,6 +282,13 @@ client_welcome(struct link_remote *remote)
     }
     remote->window_requests = requests;
     remote->window_bytes = bytes;
+    uint64_t ping_ns =
+        le32_get(welcome.silence_ms) * NS_PER_MS / PINGS_PER_SILENCE;
+    if (ping_ns != 0 && ping_ns < remote->ping_ns) {
+        remote->ping_ns = ping_ns > PING_NS_MIN ? ping_ns : PING_NS_MIN;
+        remote->tick_ns = remote->heard_ns + remote->ping_ns / TICKS_PER_PING;
+        client_arm(remote);
+    }
     memcpy(remote->info.peer_host, welcome.host, sizeof welcome.host);
     remote->info.peer_instance = welcome.instance;
     remote->info.connects++;
@@ -596,7 +607,7 @@ link_remote_new(struct io *io, const char *address,
 {
     if (strlen(address) >= IO_ADDRESS_SIZE || options->requests_max == 0 ||
         options->requests_max > PEER_WINDOW_REQUESTS_MAX ||
-        options->silence_ns < TICKS_PER_SILENCE ||
+        options->silence_ns < PINGS_PER_SILENCE * PING_NS_MIN ||
         options->backoff_base_ns == 0 ||
         options->backoff_max_ns < options->backoff_base_ns) {
         return -EINVAL;
@@ -618,7 +629,6 @@ link_remote_new(struct io *io, const char *address,
     remote->instance = options->instance;
     strncpy(remote->host, options->host, sizeof remote->host - 1);
     remote->silence_ns = options->silence_ns;
-    remote->ping_ns = options->silence_ns / PINGS_PER_SILENCE;
     remote->connect_ns = options->connect_ns;
     remote->link_id = io_random_u64(io);
     rng_init(&remote->rng, io_random_u64(io));

@@ -167,7 +167,7 @@ static_assert(offsetof(struct peer_membership, in_sync) == 16, "wire");
 struct peer_request {
     struct weft_uuid replica;
     struct le64 session;
-    struct le64 sequence; /* FLUSH: known_good. */
+    struct le64 sequence; /* FLUSH: known_good.  SET_VIEW: incarnation. */
     struct le64 block;
     struct le32 block_count;
     struct le32 epoch;

@@ -16,8 +16,8 @@
  * crash could undo.  What the image has beyond the cut is replayed over it
  * without harm: records are absolute.
  *
- * Pace (P2): it begins when the journal is half full of what requests may use;
- * the fuller, the more page writes in flight. */
+ * Pace (P2): it begins when the journal is at 5/8 of what requests may use; the
+ * fuller, the more page writes in flight. */
 
 #include <stdlib.h>
 #include <string.h>
@@ -288,7 +288,7 @@ checkpoint_begin(struct store *store)
     struct checkpoint *checkpoint = &store->checkpoint;
 
     if (!checkpoint->wanted && !checkpoint->first &&
-        journal_used(store) <= store->geometry.journal_limit / 2) {
+        journal_used(store) <= store->geometry.journal_limit / 8 * 5) {
         return;
     }
     store->super.checkpoint_begun++;

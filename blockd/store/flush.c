@@ -23,8 +23,10 @@ flush_want(struct store *store, struct flush_wait *wait)
     if (wait != NULL) {
         list_push_back(&store->flush.waiting, &wait->node);
     }
-    store->flush.wanted = true;
-    store_kick(store);
+    if (!store->flush.wanted) {
+        store->flush.wanted = true;
+        store_kick(store);
+    }
 }
 
 void

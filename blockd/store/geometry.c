@@ -5,7 +5,8 @@
 
 #define GEOMETRY_DEFAULT_SLOT_BYTES (64 * KIB)
 #define GEOMETRY_JOURNAL_MIN 128u /* Blocks. */
-#define GEOMETRY_JOURNAL_MAX (GIB / WEFT_BLOCK_SIZE)
+#define GEOMETRY_JOURNAL_DEFAULT (GIB / WEFT_BLOCK_SIZE) /* At most. */
+#define GEOMETRY_JOURNAL_MAX (64 * GIB / WEFT_BLOCK_SIZE)
 #define GEOMETRY_WINDOW_MIN 8u
 #define GEOMETRY_WINDOW_MAX 512u
 #define GEOMETRY_SLOTS_MIN 8u
@@ -87,6 +88,9 @@ plan_journal(struct geometry *g, uint64_t journal_bytes)
 
     if (least < GEOMETRY_JOURNAL_MIN) {
         least = GEOMETRY_JOURNAL_MIN;
+    }
+    if (journal_bytes == 0 && blocks > GEOMETRY_JOURNAL_DEFAULT) {
+        blocks = GEOMETRY_JOURNAL_DEFAULT;
     }
     blocks = clamp(blocks, least, GEOMETRY_JOURNAL_MAX);
     g->journal_blocks = blocks;

@@ -143,8 +143,11 @@ journal_drive_space(struct store *store)
 void
 journal_urge(struct store *store)
 {
-    store->journal.urgent = true;
-    store_kick(store);
+    /* Once is enough: whatever ends brings store_run() anyway. */
+    if (!store->journal.urgent) {
+        store->journal.urgent = true;
+        store_kick(store);
+    }
 }
 
 static void

@@ -127,8 +127,7 @@ item_compare(const void *a, const void *b)
 
 /* Cuts [*first, *end) down to the items of the slot's present owner. */
 static void
-group_trim(const struct store *store, const struct judge *judge, size_t *first,
-           size_t *end)
+group_trim(const struct judge *judge, size_t *first, size_t *end)
 {
     size_t start = *first;
 
@@ -142,9 +141,7 @@ group_trim(const struct store *store, const struct judge *judge, size_t *first,
             *end = i;
             break;
         }
-        if (!planted(store, PLANTED_OLD_CANDIDATES)) {
-            start = i + 1;
-        }
+        start = i + 1;
     }
     *first = start;
 }
@@ -186,7 +183,7 @@ judge_block(struct store *store, const struct judge *judge,
             fallback = item;
         }
     }
-    if (!is_data(last_state) ||
+    if ((!is_data(last_state) && !planted(store, PLANTED_OLDEST_FIRST)) ||
         (readable && entry_crc(geometry, entry, block) == crc)) {
         return;
     }
@@ -199,9 +196,13 @@ judge_block(struct store *store, const struct judge *judge,
         if (!is_data(item->state)) {
             fallback = item;
             invalid = true;
+            if (planted(store, PLANTED_OLDEST_FIRST)) {
+                continue;
+            }
             break;
         }
         if (readable && item->crc == crc) {
+            entry_state_set(entry, block, DISK_BLOCK_DATA);
             entry_crc_set(geometry, entry, block, crc);
             return;
         }
@@ -316,7 +317,7 @@ judge_take(struct recover *recover, struct judge_op *group)
     }
     judge->next = end;
     group->slot = judge->items[first].slot;
-    group_trim(store, judge, &first, &end);
+    group_trim(judge, &first, &end);
     group->first = first;
     group->end = end;
     if (first >= end ||

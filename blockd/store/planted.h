@@ -24,7 +24,7 @@ enum planted_bug {
     PLANTED_FENCE_VOLATILE = 13,     /* (d): reply before durable. */
     PLANTED_OLD_SESSION = 14,        /* S16: writes of closed sessions. */
     PLANTED_NO_YOUNG_BARRIER = 15,   /* (a): overwrite before F is known. */
-    PLANTED_OLD_CANDIDATES = 16,     /* S2: an old owner's CRCs count. */
+    PLANTED_OLDEST_FIRST = 16,       /* (a): bytes under a discard count. */
     PLANTED_COUNT = 17,
 };
 

@@ -3,6 +3,8 @@
 /* Recovery (STORAGE (a)): from what is on the disk to a store that may serve.
  *
  *   SUPER_A, SUPER_B   the higher generation counts
+ *   PROVE              only if one superblock is damaged: no journal block may
+ *                      have been written under a newer one than the other
  *   TABLE_0, TABLE_1   both copies of the pages, chunk by chunk; the newer of
  *                      the sound ones
  *   SCAN               the journal from the tail: where does the contiguous
@@ -137,6 +139,7 @@ super_explain(struct recover *recover, int a, int b)
 }
 
 static void recover_table_next(struct recover *recover);
+static void recover_prove_next(struct recover *recover);
 
 static int
 super_decide(struct recover *recover, const struct super_found *found)
@@ -203,7 +206,55 @@ super_choose(struct recover *recover)
         return;
     }
     recover->page = 0;
+    if (result[0] != 0 || result[1] != 0) {
+        recover->scan = 0;
+        recover_prove_next(recover);
+        return;
+    }
     recover_table_next(recover);
+}
+
+/* The other superblock may have been torn while it was written: then nothing
+ * was ever written under it.  If something was, it was the newer one, and this
+ * one knows nothing of what came after: refuse, rather than serve the past. */
+static void
+recover_prove_next(struct recover *recover)
+{
+    const struct geometry *geometry = &recover->store->geometry;
+    uint64_t left = geometry->journal_blocks - recover->scan;
+
+    if (left == 0) {
+        recover_table_next(recover);
+        return;
+    }
+    recover->step = RECOVER_PROVE;
+    recover_read(recover, geometry->journal_first + recover->scan,
+                 left < RECOVER_CHUNK_BLOCKS ? (uint32_t)left
+                                             : RECOVER_CHUNK_BLOCKS,
+                 0);
+}
+
+static int journal_is_valid(const struct store *store, uint64_t position,
+                            const struct disk_journal *block);
+
+static void
+recover_prove_chunk(struct recover *recover)
+{
+    for (uint32_t i = 0; i < recover->read_count; i++) {
+        const void *block = recover_block(recover, 0, i);
+
+        if (recover->unreadable[0][i]) {
+            recover_fail(recover, -EIO, "the journal cannot be read");
+            return;
+        }
+        if (journal_is_valid(recover->store, 0, block) < 0) {
+            recover_fail(recover, -EUCLEAN,
+                         "the newer superblock is damaged");
+            return;
+        }
+    }
+    recover->scan += recover->read_count;
+    recover_prove_next(recover);
 }
 
 /* ---- Table ---- */
@@ -240,9 +291,9 @@ recover_table_next(struct recover *recover)
  * checkpoint the unsound one has rotted, and may have been the newer one,
  * unless the other one is of the last complete checkpoint. */
 static int
-table_choose(const struct recover *recover, uint32_t index)
+table_choose(struct recover *recover, uint32_t index)
 {
-    const struct store *store = recover->store;
+    struct store *store = recover->store;
     const struct disk_page *pages[2];
     uint64_t generation[2] = { 0, 0 };
     bool sound[2];
@@ -264,6 +315,8 @@ table_choose(const struct recover *recover, uint32_t index)
         if (sound[i] &&
             (generation[i] == store->super.checkpoint ||
              store->super.checkpoint_begun > store->super.checkpoint)) {
+            /* The other one shall be sound again. */
+            table_page_dirty(store, recover->page + index);
             return i;
         }
     }
@@ -640,6 +693,9 @@ recover_read_done(struct recover *recover)
         recover->super_result[1] = recover->unreadable[1][0] ? -EIO : 0;
         super_choose(recover);
         break;
+    case RECOVER_PROVE:
+        recover_prove_chunk(recover);
+        break;
     case RECOVER_TABLE_0:
         recover->step = RECOVER_TABLE_1;
         recover_read(recover,
@@ -715,7 +771,9 @@ recover_finish(struct store *store, int result, const char *text)
     store->recover_result = result;
     store->recover_text = text;
     store->recover_ended = true;
-    store->phase = result == 0 ? (store->serving ? STORE_SERVING : STORE_IDLE)
-                               : STORE_FAILED;
+    store->phase = result != 0           ? STORE_FAILED
+                   : store->close != NULL ? STORE_CLOSING
+                   : store->serving       ? STORE_SERVING
+                                          : STORE_IDLE;
     store_kick(store);
 }

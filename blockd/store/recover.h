@@ -61,6 +61,7 @@ void recover_judged(struct recover *recover, int result);
 enum recover_step {
     RECOVER_SUPER_A,
     RECOVER_SUPER_B,
+    RECOVER_PROVE,
     RECOVER_TABLE_0,
     RECOVER_TABLE_1,
     RECOVER_SCAN,

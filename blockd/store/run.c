@@ -134,6 +134,8 @@ store_fail_step(struct store *store)
     }
     super_forget(store);
     claims_fail(store);
+    store->space_blocked = false;
+    store->progress = false;
     switch (store->was_phase) {
     case STORE_IDLE:
     case STORE_SERVING:

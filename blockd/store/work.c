@@ -218,6 +218,10 @@ admit_range(const struct store *store, const struct work *work)
     const struct store_req *req = work->req;
     uint64_t size = le64_get(work->replica->entry.size_blocks);
 
+    if (req->opcode == STORE_READ || req->opcode == STORE_PUT_SLOT) {
+        /* Whole slots, though the last one may reach beyond the end. */
+        size = units_align_up(size, store->geometry.slot_blocks);
+    }
     if (req->layer < STORE_LAYER_FIRST || req->block_count == 0 ||
         req->block >= size || req->block_count > size - req->block) {
         return -EINVAL;

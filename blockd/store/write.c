@@ -346,16 +346,25 @@ put_nothing(struct store *store, struct work *work)
     uint32_t slot = index_find(store, work->replica->number, req->layer,
                                segment.logical);
 
-    if (slot == SLOT_NONE) {
+    uint32_t region =
+        (uint32_t)(segment.logical / store->geometry.region_slots);
+
+    /* Where there is no slot, the region is still to be touched: what is absent
+     * at the source was perhaps discarded there, and this replica may become a
+     * source in its turn (S4). */
+    if (slot == SLOT_NONE &&
+        req->sequence <= work->replica->touch[region]) {
         work_finish(store, work, 0);
         return;
     }
     work->position_first = store->journal.head;
-    write_note_suspects(store, work, slot, &segment);
-    replica_touch(store, work->replica,
-                  (uint32_t)(segment.logical / store->geometry.region_slots),
-                  req->sequence);
-    write_free(store, work->replica, slot, segment.logical);
+    if (slot != SLOT_NONE) {
+        write_note_suspects(store, work, slot, &segment);
+    }
+    replica_touch(store, work->replica, region, req->sequence);
+    if (slot != SLOT_NONE) {
+        write_free(store, work->replica, slot, segment.logical);
+    }
     work->data_done = true;
     work_to(store, work, WORK_RUNNING);
     work_await_journal(store, work);

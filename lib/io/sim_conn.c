@@ -317,6 +317,10 @@ sim_conn_send(struct io *io, struct io_conn *conn, struct io_send *send)
     if (end == NULL || end->state != SIM_END_OPEN || end->is_ending ||
         list_is_linked(&end->connected.node)) {
         sim_send_settle(wrapper, -ENOTCONN);
+        if (end != NULL && list_is_linked(&end->closed.node)) {
+            list_remove(&end->closed.node); /* Behind it: io.h. */
+            sim_life_push(life, &end->closed);
+        }
         return;
     }
     CHECK(end->life == life);

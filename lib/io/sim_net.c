@@ -259,6 +259,10 @@ deliver_rst(struct sim_end *to)
     }
     to->reason = -ECONNRESET;
     to->got_fin = true;
+    if (to->is_paused && !list_is_empty(&to->queue)) {
+        sim_end_fail(to, to->reason); /* A send notices without reading. */
+        return;
+    }
     sim_end_arrived(to);
 }
 
@@ -371,6 +375,10 @@ end_pump(struct sim_event *event)
                          : 0;
     struct list *node;
 
+    if (end->is_paused && end->reason != 0) {
+        sim_end_fail(end, end->reason); /* It was reset meanwhile. */
+        return;
+    }
     if (space > SIM_CHUNK_MAX) {
         space = SIM_CHUNK_MAX;
     }

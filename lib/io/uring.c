@@ -27,6 +27,7 @@ reactor_options_init(struct reactor_options *options)
         .cpu = -1,
         .ring_entries = 256,
         .file_ops_max = 1024,
+        .memory_inline = true,
         .files_max = 64,
         .conns_max = 512,
         .listeners_max = 16,

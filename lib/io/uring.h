@@ -44,6 +44,9 @@ struct reactor_options {
     uint32_t ring_entries;
     /* File operations in the kernel; more of them wait their turn. */
     uint32_t file_ops_max;
+    /* Operations on files in tmpfs run inside io_file_start(), rather than on
+     * a kernel thread.  Real devices always go through the ring. */
+    bool memory_inline;
 
     uint32_t files_max;     /* io_file_open(): -EMFILE. */
     uint32_t conns_max;     /* io_conn_adopt(), io_conn_connect(): -EMFILE. */

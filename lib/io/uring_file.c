@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
@@ -20,7 +22,12 @@
  *     '----> BACKLOG ------> done() (cancelled)
  *
  * A short transfer, or one that the kernel wants to be asked again, continues
- * by the backlog, behind operations that have waited longer. */
+ * by the backlog, behind operations that have waited longer.
+ *
+ * tmpfs.  A file in memory never waits for a device, but io_uring does not
+ * know: it hands each operation to a kernel thread and back, which costs
+ * several times the copy itself.  So such operations are plain system calls
+ * inside start, and settle in the same turn (reactor_options.memory_inline). */
 
 /* ---- Opening ---- */
 
@@ -70,6 +77,14 @@ uring_file_open_locked(const char *path, int lock_fd, struct stat *ret_status)
     return cleanup_take_fd(&fd);
 }
 
+static bool
+uring_file_is_in_memory(int fd)
+{
+    struct statfs status;
+
+    return fstatfs(fd, &status) == 0 && status.f_type == TMPFS_MAGIC;
+}
+
 int
 uring_file_open(struct io *io, const char *path, enum io_cache_mode mode,
                 struct io_file **ret_file)
@@ -104,6 +119,8 @@ uring_file_open(struct io *io, const char *path, enum io_cache_mode mode,
     file = container_of(node, struct uring_file, node);
     file->file.info = info;
     file->block_device = S_ISBLK(status.st_mode);
+    file->runs_inline =
+        reactor->options.memory_inline && uring_file_is_in_memory(fd);
     file->pending = 0;
     file->fd = cleanup_take_fd(&fd);
     file->lock_fd = cleanup_take_fd(&lock_fd);
@@ -196,6 +213,84 @@ uring_file_op_fits(const struct io_file_op *op)
            (size <= end && op->offset_bytes <= end - size);
 }
 
+/* Whether the operation must be submitted again; else *result is final. */
+static bool
+uring_file_op_continues(struct io_file_op *op, int *result)
+{
+    bool cancelled = op->op.state == URING_OP_CANCELLING;
+    uint32_t done_bytes;
+
+    if (*result == -EAGAIN || *result == -EINTR) {
+        *result = -ECANCELED;
+        return !cancelled;
+    }
+    if (*result < 0 || op->kind == IO_FILE_FLUSH ||
+        op->kind == IO_FILE_DISCARD) {
+        return false;
+    }
+    CHECK((uint32_t)*result <= op->size_bytes - op->done_bytes);
+    if (*result == 0) {
+        *result = -EIO; /* The file has shrunk under us. */
+        return false;
+    }
+    done_bytes = op->done_bytes + (uint32_t)*result;
+    if (done_bytes == op->size_bytes) {
+        *result = 0;
+        return false;
+    }
+    /* Direct I/O cannot continue in the middle of a sector. */
+    done_bytes &= ~(op->file->info.alignment_bytes - 1);
+    if (done_bytes == op->done_bytes) {
+        *result = -EIO;
+        return false;
+    }
+    op->done_bytes = done_bytes;
+    *result = -ECANCELED;
+    return !cancelled;
+}
+
+/* The system call that io_uring would make; what io_uring would answer. */
+static int
+uring_file_call(const struct uring_file *file, const struct io_file_op *op)
+{
+    uint8_t *data = (uint8_t *)op->data + op->done_bytes;
+    uint32_t size = op->size_bytes - op->done_bytes;
+    int64_t offset = (int64_t)(op->offset_bytes + op->done_bytes);
+    ssize_t result = -1;
+
+    switch (op->kind) {
+    case IO_FILE_READ:
+        result = pread(file->fd, data, size, offset);
+        break;
+    case IO_FILE_WRITE:
+        result = pwrite(file->fd, data, size, offset);
+        break;
+    case IO_FILE_FLUSH:
+        result = fdatasync(file->fd);
+        break;
+    case IO_FILE_DISCARD:
+        result =
+            fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      (int64_t)op->offset_bytes, (int64_t)op->discard_bytes);
+        break;
+    }
+    return result < 0 ? -errno : (int)result;
+}
+
+static void
+uring_file_run_inline(struct reactor *reactor, struct uring_file *file,
+                      struct io_file_op *op)
+{
+    int result;
+
+    op->op.state = URING_OP_FLYING;
+    do {
+        result = uring_file_call(file, op);
+    } while (uring_file_op_continues(op, &result));
+    file->pending--;
+    uring_settle(reactor, &op->op, URING_OP_SETTLED, result);
+}
+
 void
 uring_file_start(struct io *io, struct io_file_op *op)
 {
@@ -207,6 +302,10 @@ uring_file_start(struct io *io, struct io_file_op *op)
     if (!uring_file_op_fits(op)) {
         file->pending--;
         uring_settle(reactor, &op->op, URING_OP_SETTLED, -EINVAL);
+        return;
+    }
+    if (file->runs_inline) {
+        uring_file_run_inline(reactor, file, op);
         return;
     }
     if (reactor->file_ops < reactor->options.file_ops_max &&
@@ -247,42 +346,6 @@ uring_file_cancel(struct reactor *reactor, struct io_file_op *op)
     CHECK(op->op.state == URING_OP_FLYING);
     op->op.state = URING_OP_CANCELLING;
     uring_cancel(reactor, uring_data(URING_TAG_FILE, op));
-}
-
-/* Whether the operation must be submitted again; else *result is final. */
-static bool
-uring_file_op_continues(struct io_file_op *op, int *result)
-{
-    bool cancelled = op->op.state == URING_OP_CANCELLING;
-    uint32_t done_bytes;
-
-    if (*result == -EAGAIN || *result == -EINTR) {
-        *result = -ECANCELED;
-        return !cancelled;
-    }
-    if (*result < 0 || op->kind == IO_FILE_FLUSH ||
-        op->kind == IO_FILE_DISCARD) {
-        return false;
-    }
-    CHECK((uint32_t)*result <= op->size_bytes - op->done_bytes);
-    if (*result == 0) {
-        *result = -EIO; /* The file has shrunk under us. */
-        return false;
-    }
-    done_bytes = op->done_bytes + (uint32_t)*result;
-    if (done_bytes == op->size_bytes) {
-        *result = 0;
-        return false;
-    }
-    /* Direct I/O cannot continue in the middle of a sector. */
-    done_bytes &= ~(op->file->info.alignment_bytes - 1);
-    if (done_bytes == op->done_bytes) {
-        *result = -EIO;
-        return false;
-    }
-    op->done_bytes = done_bytes;
-    *result = -ECANCELED;
-    return !cancelled;
 }
 
 void

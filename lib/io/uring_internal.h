@@ -102,6 +102,7 @@ struct uring_file {
     uint32_t index; /* In the table of fixed files. */
     uint32_t pending;
     bool block_device;
+    bool runs_inline; /* In memory: by system calls, see uring_file.c. */
 };
 
 enum uring_conn_state {

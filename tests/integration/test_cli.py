@@ -116,7 +116,7 @@ class Usage(unittest.TestCase):
                 (['--failure-domain', 'planet'], '"host" or "rack"'),
                 (['--device-class', 'tape'], '"hdd", "ssd", "nvme"'),
                 (['--stripe-width', '65'], 'from 1 to 64'),
-                (['--extent-size', '96K'], 'power of two'),
+                (['--extent-size', '3M'], 'power of two'),
                 (['--extent-size', '4K'], 'out of range'),
                 (['--trash', '721h'], 'at most')):
             self.check(2, why, 'pool', 'create', 'p', *arguments)

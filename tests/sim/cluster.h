@@ -6,6 +6,7 @@
  *
  *   cluster_sim.c    command line, seeds, processes
  *   cluster_world.c  one seed: the schedule of faults, the end, the verdict
+ *   cluster_compare.c  the copies, block by block
  *   cluster_host.c   a host: disk, store, peer server, links, owner of a volume
  *   cluster_db.c     the database: rows, compare-and-set, bad moods
  *   cluster_guest.c  the guest: requests, and the model of what is legal
@@ -207,6 +208,8 @@ struct world {
 /* The verdict: the first one is kept. */
 void world_fail(struct world *world, const char *format, ...)
     WEFT_PRINTF(2, 3);
+/* All copies are equal, or the world fails.  Nobody has the volume. */
+void world_compare(struct world *world);
 /* An owner has become ready, or never will be. */
 void world_owner_ready(struct host *host, int result);
 

@@ -191,6 +191,20 @@ guest_fill(struct guest_op *op)
     }
 }
 
+/* Nothing in flight began before that. */
+static uint64_t
+guest_oldest(const struct world *world)
+{
+    uint64_t oldest = world->clock;
+
+    for (uint32_t i = 0; i < OPS; i++) {
+        if (world->ops[i].busy && world->ops[i].begin < oldest) {
+            oldest = world->ops[i].begin;
+        }
+    }
+    return oldest;
+}
+
 static struct guest_op *
 guest_submit(struct world *world, struct host *host, enum op_kind kind,
              uint64_t offset, uint32_t size, bool fua)
@@ -229,6 +243,7 @@ guest_submit(struct world *world, struct host *host, enum op_kind kind,
     op->count = size / SECTOR;
     op->number = ++world->number | (op->zombie ? NUMBER_ZOMBIE : 0);
     op->begin = ++world->clock;
+    legal_set_horizon(&world->legal, guest_oldest(world));
     op->req = (struct volume_req){
         .done = guest_done,
         .kind = kinds[kind],

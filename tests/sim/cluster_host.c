@@ -220,6 +220,13 @@ host_crash(struct host *host, enum sim_crash crash, uint64_t back_ns)
     sim_trace(sim, "host %u: %s", host->index,
               crash == SIM_CRASH_POWER ? "power cut" : "killed");
     host->down = true;
+    if (host->store != NULL) {
+        /* S6: the kernel's log remembers that a disk failed under its blockd,
+         * even if that dies before it has written its new incarnation. */
+        struct store_stats stats;
+        store_stats_get(host->store, &stats);
+        host->lost_writes = host->lost_writes || stats.io_errors != 0;
+    }
     sim_node_crash(host->node, crash);
     sim_alarm_set(sim, &host->restart, sim_now_ns(sim) + back_ns);
 }

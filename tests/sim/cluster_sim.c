@@ -64,6 +64,38 @@ parse(int argc, char **argv, struct arguments *ret)
     return ret->first <= ret->last && ret->jobs >= 1 && ret->jobs <= 64;
 }
 
+/* In a process of its own, so that a seed that aborts is one more failure and
+ * not the end of the campaign. */
+static bool
+run_seed(const struct arguments *arguments, uint64_t seed)
+{
+    char why[512];
+    bool alone = arguments->first == arguments->last;
+    pid_t pid = alone ? 0 : fork();
+
+    if (pid == 0) {
+        int result =
+            world_run_seed(seed, &arguments->options, why, sizeof why);
+        if (result != 0) {
+            printf("seed %llu: %s\n", (unsigned long long)seed, why);
+            fflush(stdout);
+        }
+        if (alone) {
+            return result == 0;
+        }
+        _exit(result == 0 ? 0 : 1);
+    }
+    int status = 0;
+    if (pid < 0 || waitpid(pid, &status, 0) < 0) {
+        return false;
+    }
+    if (!WIFEXITED(status) || WEXITSTATUS(status) > 1) {
+        printf("seed %llu: aborted\n", (unsigned long long)seed);
+        fflush(stdout);
+    }
+    return status == 0;
+}
+
 /* Seeds first, first + jobs, ...; the number of those that failed. */
 static uint32_t
 run_share(const struct arguments *arguments, uint32_t job)
@@ -72,10 +104,7 @@ run_share(const struct arguments *arguments, uint32_t job)
 
     for (uint64_t seed = arguments->first + job; seed <= arguments->last;
          seed += arguments->jobs) {
-        char why[512];
-        if (world_run_seed(seed, &arguments->options, why, sizeof why) != 0) {
-            printf("seed %llu: %s\n", (unsigned long long)seed, why);
-            fflush(stdout);
+        if (!run_seed(arguments, seed)) {
             failed++;
             if (!arguments->keep_going && failed >= 20) {
                 break;

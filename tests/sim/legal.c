@@ -46,7 +46,8 @@ set_prune(struct legal_set *set, uint64_t time_ns)
     CHECK(set->count <= LEGAL_WRITES_MAX);
 
     for (uint32_t i = 0; i < set->count; i++) {
-        gone[i] = is_superseded(&all, &set->writes[i], time_ns);
+        gone[i] = set->writes[i].dead_ns <= time_ns ||
+                  is_superseded(&all, &set->writes[i], time_ns);
     }
     for (uint32_t i = 0; i < set->count; i++) {
         if (!gone[i]) {
@@ -70,7 +71,8 @@ set_find(struct legal_set *set, uint64_t number)
 void
 legal_init(struct legal *legal, uint64_t count)
 {
-    static const struct legal_write zeros = { .acked = true };
+    static const struct legal_write zeros = { .acked = true,
+                                              .dead_ns = UINT64_MAX };
 
     *legal = (struct legal){ .count = count };
     legal->cells = calloc(count, sizeof *legal->cells);
@@ -100,11 +102,12 @@ legal_begin(struct legal *legal, uint64_t first, uint64_t count,
     struct legal_write write = { .number = number,
                                  .value = value,
                                  .begin_ns = now_ns,
-                                 .end_ns = UINT64_MAX };
+                                 .end_ns = UINT64_MAX,
+                                 .dead_ns = UINT64_MAX };
 
     for (uint64_t i = first; i < first + count; i++) {
         CHECK(i < legal->count);
-        set_prune(&legal->cells[i].live, now_ns);
+        set_prune(&legal->cells[i].live, legal->horizon_ns);
         set_add(&legal->cells[i].live, &write);
         set_prune(&legal->cells[i].hist, legal->flushed_ns);
         set_add(&legal->cells[i].hist, &write);
@@ -202,6 +205,7 @@ legal_take_over(struct legal *legal, bool live_guest, uint64_t now_ns)
             for (uint32_t k = 0; k < cell->hist.count; k++) {
                 /* It may be lost: it supersedes nothing any more. */
                 cell->hist.writes[k].acked = false;
+                cell->hist.writes[k].dead_ns = UINT64_MAX;
                 set_add(&cell->live, &cell->hist.writes[k]);
             }
         }
@@ -213,18 +217,26 @@ legal_take_over(struct legal *legal, bool live_guest, uint64_t now_ns)
     }
 }
 
-/* Of what had ended by then only 'value' is left. */
+/* Of what had ended by 'time_ns' only 'value' is left from 'now_ns' on. */
 static void
-set_pin(struct legal_set *set, uint64_t value, uint64_t time_ns)
+set_pin(struct legal_set *set, uint64_t value, uint64_t time_ns,
+        uint64_t now_ns)
 {
-    uint32_t kept = 0;
-
     for (uint32_t i = 0; i < set->count; i++) {
-        if (set->writes[i].end_ns > time_ns || set->writes[i].value == value) {
-            set->writes[kept++] = set->writes[i];
+        struct legal_write *write = &set->writes[i];
+        if (write->end_ns <= time_ns && write->value != value &&
+            write->dead_ns > now_ns) {
+            write->dead_ns = now_ns;
         }
     }
-    set->count = kept;
+}
+
+void
+legal_set_horizon(struct legal *legal, uint64_t time_ns)
+{
+    if (time_ns > legal->horizon_ns) {
+        legal->horizon_ns = time_ns;
+    }
 }
 
 bool
@@ -235,21 +247,24 @@ legal_read(struct legal *legal, uint64_t index, uint64_t value,
     bool found = false;
     uint64_t end_of_found = UINT64_MAX;
 
-    (void)end_ns;
-    set_prune(set, begin_ns);
     for (uint32_t i = 0; i < set->count; i++) {
-        if (set->writes[i].value == value) {
+        const struct legal_write *write = &set->writes[i];
+        if (write->value == value && write->begin_ns <= end_ns &&
+            write->dead_ns > begin_ns &&
+            !is_superseded(set, write, begin_ns)) {
             found = true;
-            end_of_found = set->writes[i].end_ns;
+            end_of_found = write->end_ns;
         }
     }
     if (!found) {
         return false;
     }
-    /* What had ended before this read began and is not what it saw is gone. */
-    set_pin(set, value, begin_ns);
+    set_pin(set, value, begin_ns, end_ns);
     if (end_of_found <= legal->taken_ns) {
-        set_pin(&legal->cells[index].hist, value, legal->taken_ns);
+        /* It is the one that survived: the others will not come back. */
+        struct legal_set *hist = &legal->cells[index].hist;
+        set_pin(hist, value, legal->taken_ns, legal->taken_ns);
+        set_prune(hist, legal->taken_ns);
     }
     return true;
 }

@@ -14,8 +14,8 @@
  *
  * A write w is *superseded* by x if x was acknowledged and began after w had
  * ended.  A read that began at s may return a write that is not superseded by
- * any x that ended before s; and what it returned stays, so every other write
- * that had ended before s is gone.
+ * any x that ended before s; and what it returned stays, so for reads that begin
+ * after its end every other write that had ended before s is dead.
  *
  *   same owner            live
  *   new owner, live guest (S17) live; what was pending is over
@@ -33,6 +33,7 @@ struct legal_write {
     uint64_t number; /* Unique; 0 is the zeros of the beginning. */
     uint64_t value;  /* What a read sees; 0 for zeros. */
     uint64_t begin_ns, end_ns; /* UINT64_MAX: pending. */
+    uint64_t dead_ns; /* Reads that begin later cannot see it any more. */
     bool acked;
 };
 
@@ -50,6 +51,7 @@ struct legal {
     uint64_t count;
     uint64_t flushed_ns; /* Begin of the last acknowledged flush. */
     uint64_t taken_ns;   /* Of the last new owner with a new guest. */
+    uint64_t horizon_ns; /* No read is in flight that began earlier. */
 };
 
 void legal_init(struct legal *legal, uint64_t count);
@@ -67,6 +69,8 @@ void legal_refuse(struct legal *legal, uint64_t first, uint64_t count,
                   uint64_t number);
 /* A flush that began then was acknowledged. */
 void legal_flush(struct legal *legal, uint64_t begin_ns);
+/* Times only grow; whatever no read can see any more is forgotten. */
+void legal_set_horizon(struct legal *legal, uint64_t time_ns);
 /* A new owner is ready. */
 void legal_take_over(struct legal *legal, bool live_guest, uint64_t now_ns);
 /* False: the value is not legal. */

@@ -594,8 +594,9 @@ check_block(struct torture *torture, uint32_t index, uint8_t state,
                          torture->life, index);
         }
         /* Of what is known to be durable, the records are, too. */
-        if (found <= from && !(found == 0 && block->suspect) &&
-            !block->wild) {
+        if (found <= from && !block->wild &&
+            !(block->suspect &&
+              (found == 0 || block->history[found].again))) {
             torture_fail(torture, "life %u: block %u is suspect, but sound",
                          torture->life, index);
         }
@@ -913,6 +914,11 @@ torture_setup(struct torture *torture)
     sim_options_swarm(&options, torture->seed);
     torture->tears = rng_chance(rng, 1, 6);
     options.disk.tear_bytes = torture->tears ? 512 : 4096;
+    if (rng_chance(rng, 1, 4)) {
+        options.disk.stall_ppm = 30000;
+        options.disk.stall_ns =
+            (struct sim_range){ NS_PER_MS, 20 * NS_PER_MS };
+    }
     torture->is_volatile = rng_chance(rng, 3, 4);
     torture->faults = rng_chance(rng, 1, 5);
     torture->large = rng_chance(rng, 1, 4);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "blockd/export/nbd.h"
+#include "blockd/export/nbd_internal.h"
 #include "blockd/export/nbd_wire.h"
 #include "lib/base/units.h"
 #include "lib/io/sim.h"
@@ -79,6 +80,8 @@ void client_send(struct client *client, const void *data, size_t size);
 bool client_wait(struct client *client, size_t size);
 /* The next 'size' bytes; NULL if they will never come. */
 const uint8_t *client_take(struct client *client, size_t size);
+/* They must come; 'to' may be NULL. */
+void client_copy(struct client *client, void *to, size_t size);
 #define expect_bytes(client, data, size) \
     expect_bytes_at(client, data, size, __FILE__, __LINE__)
 void expect_bytes_at(struct client *client, const void *data, size_t size,

@@ -97,10 +97,11 @@ make_entries(struct rng *rng, struct peer_case *c)
 }
 
 static void
-make_inputs(struct rng *rng, struct peer_case *c, uint32_t blocks_max)
+make_inputs(struct rng *rng, struct peer_case *c, uint32_t blocks_max,
+            bool is_exact)
 {
     struct store_req *req = &c->req;
-    uint32_t count = draw_blocks(rng, blocks_max);
+    uint32_t count = is_exact ? blocks_max : draw_blocks(rng, blocks_max);
 
     random_uuid(rng, &req->replica);
     req->epoch = (uint32_t)rng_between(rng, 0, STORE_EPOCH_MAX);
@@ -109,6 +110,7 @@ make_inputs(struct rng *rng, struct peer_case *c, uint32_t blocks_max)
     req->block_count = count;
     req->sequence = rng_u64(rng);
     req->known_good = rng_u64(rng);
+    req->incarnation = rng_u64(rng);
     req->discard_zero = rng_chance(rng, 1, 2);
     req->list_all = rng_chance(rng, 1, 2);
     random_uuid(rng, &req->owner_instance);
@@ -186,10 +188,22 @@ cases_init(struct cases *cases, struct rng *rng, uint32_t count,
                 ? opcode
                 : (enum store_opcode)rng_between(rng, STORE_READ, STORE_REMOVE);
         c->req.session = cases->salt | i;
-        make_inputs(rng, c, blocks_max);
+        make_inputs(rng, c, blocks_max, false);
         make_outputs(rng, c);
         c->sent = c->req;
     }
+}
+
+void
+peer_case_grow(struct peer_case *c, struct rng *rng, uint32_t blocks)
+{
+    assert_int_equal(c->req.opcode, STORE_WRITE);
+    assert_false(c->was_submitted);
+    free(c->req.data);
+    free(c->req.crcs);
+    free(c->req.states);
+    make_inputs(rng, c, blocks, true);
+    c->sent = c->req;
 }
 
 void
@@ -286,6 +300,8 @@ fake_check(struct cases *cases, const struct store_req *req)
     assert_int_equal(req->list_all, sent->list_all);
     if (sent->opcode == STORE_FLUSH) {
         assert_int_equal(req->known_good, sent->known_good);
+    } else if (sent->opcode == STORE_SET_VIEW) {
+        assert_int_equal(req->incarnation, sent->incarnation);
     } else {
         assert_int_equal(req->sequence, sent->sequence);
     }
@@ -385,6 +401,7 @@ check_read(struct peer_case *c)
                                 WEFT_BLOCK_SIZE);
         } else if (!c->cases->is_local) {
             /* Untouched: nobody else's bytes. */
+            assert_int_equal(req->crcs[i], 0);
             assert_int_equal(req->data[(size_t)i * WEFT_BLOCK_SIZE], 0x55);
         }
     }

@@ -56,6 +56,8 @@ struct cases {
 void cases_init(struct cases *cases, struct rng *rng, uint32_t count,
                 enum store_opcode opcode, uint32_t blocks_max);
 void cases_done(struct cases *cases);
+/* Gives a WRITE that was not submitted other data: so many blocks. */
+void peer_case_grow(struct peer_case *c, struct rng *rng, uint32_t blocks);
 /* Submits case 'index', on the thread of the link. */
 void cases_submit(struct cases *cases, uint32_t index, struct link *link,
                   uint64_t deadline_ns);

@@ -145,6 +145,14 @@ world_opened(struct store_open *op, int result)
 void
 world_open_begin(struct store_world *world)
 {
+    if (world->file == NULL) {
+        int result;
+
+        sim_node_enter(world->node);
+        result = io_file_open(world->io, "/d", IO_CACHE_AUTO, &world->file);
+        sim_node_leave(world->node);
+        CHECK(result == 0);
+    }
     world->is_done = false;
     world->open = (struct store_open){
         .io = world->io,
@@ -192,9 +200,6 @@ world_close(struct store_world *world)
     store_close_start(&world->close);
     sim_node_leave(world->node);
     world_wait(world);
-    sim_node_enter(world->node);
-    CHECK(io_file_open(world->io, "/d", IO_CACHE_AUTO, &world->file) == 0);
-    sim_node_leave(world->node);
 }
 
 void

@@ -361,8 +361,15 @@ bed_submit(struct bed *bed, enum mirror_io_kind kind, uint64_t block,
     if (op == NULL) {
         return NULL;
     }
-    op->busy = true;
     op->begin = ++bed->clock;
+    uint64_t oldest = op->begin;
+    for (uint32_t i = 0; i < OPS; i++) {
+        if (bed->ops[i].busy && bed->ops[i].begin < oldest) {
+            oldest = bed->ops[i].begin;
+        }
+    }
+    legal_set_horizon(&bed->legal, oldest);
+    op->busy = true;
     op->number = ++bed->next_number;
     op->generation = bed->generation;
     memset(&op->io, 0, sizeof op->io);

@@ -174,6 +174,50 @@ test_pool_exhausted(void **state)
     }
 }
 
+/* ... and many small ones do not starve a large one. */
+static void
+test_pool_is_fair(void **state)
+{
+    struct peer_world world;
+    struct cases cases;
+    struct rng rng;
+    uint32_t next = 1;
+
+    (void)state;
+    rng_init(&rng, 11);
+    cases_init(&cases, &rng, 3000, STORE_WRITE, 1);
+    cases.any_order = true;
+    struct peer_case *large = &cases.items[0];
+    peer_case_grow(large, &rng, STORE_REQ_BLOCKS_MAX);
+    world_init(&world, 11, NULL, &cases);
+    world.link_count = 3;
+    world.server_options.bytes_max = MIB;
+    world.server_options.conn_bytes_max = MIB;
+    world.store_delay_max_ns = 2 * NS_PER_MS;
+    world_up(&world);
+    sim_run_for(world.sim, NS_PER_S);
+    for (; next < 200; next++) {
+        world_submit(&world, next % 2, next, IO_NEVER);
+    }
+    sim_run_for(world.sim, 5 * NS_PER_MS);
+    world_submit(&world, 2, 0, IO_NEVER);
+    while (large->completions == 0) {
+        /* Always some more of the small ones, while the large one waits. */
+        for (uint32_t i = 0; i < 8; i++, next++) {
+            assert_true(next < cases.count);
+            world_submit(&world, next % 2, next, IO_NEVER);
+        }
+        sim_run_for(world.sim, NS_PER_MS);
+    }
+    assert_true(
+        sim_run_until_set(world.sim, &cases.is_complete, 20 * NS_PER_S));
+    assert_int_equal(cases.succeeded, next);
+    assert_true(world_stats(&world).pauses != 0);
+    world_close(&world);
+    world_free(&world);
+    cases_done(&cases);
+}
+
 /* link.h (2): the late one gets -ETIMEDOUT, the others -ENOTCONN, the link
  * comes back, and what the store answers later disturbs nobody. */
 static void
@@ -526,6 +570,7 @@ main(void)
         cmocka_unit_test(test_invalid),
         cmocka_unit_test(test_credits),
         cmocka_unit_test(test_pool_exhausted),
+        cmocka_unit_test(test_pool_is_fair),
         cmocka_unit_test(test_deadline),
         cmocka_unit_test(test_deadline_in_queue),
         cmocka_unit_test(test_idle),

@@ -380,6 +380,29 @@ test_frozen_self(void **state)
     }
 }
 
+/* A patient client pings often enough for its server, and the server does not
+ * blame it for having stood still itself. */
+static void
+test_patient_client(void **state)
+{
+    struct peer_world world;
+
+    (void)state;
+    world_init(&world, 1, NULL, NULL);
+    world.is_direct = true;
+    world.client_options.silence_ns = 60 * NS_PER_S;
+    world_up(&world);
+    sim_run_for(world.sim, 30 * NS_PER_S);
+    for (uint32_t i = 0; i < 20; i++) {
+        sim_node_freeze(world.server_host.node, 5 * NS_PER_S);
+        sim_run_for(world.sim, 7 * NS_PER_S);
+    }
+    assert_int_equal(world.users[0].downs, 0);
+    assert_int_equal(world_stats(&world).silences, 0);
+    world_close(&world);
+    world_free(&world);
+}
+
 static void
 test_dead_peer(void **state)
 {
@@ -510,6 +533,7 @@ main(void)
         cmocka_unit_test(test_one_way_cut),
         cmocka_unit_test(test_frozen_peer),
         cmocka_unit_test(test_frozen_self),
+        cmocka_unit_test(test_patient_client),
         cmocka_unit_test(test_dead_peer),
         cmocka_unit_test(test_killed_peer),
         cmocka_unit_test(test_dead_client),

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "lib/base/container_of.h"
 #include "lib/base/crc32c.h"
 #include "tests/unit/store_world.h"
 
@@ -119,7 +120,6 @@ test_close_is_clean(void **state)
     assert_int_equal(world_write(&world, 0, 12, 1, 7), 0);
     store_info_get(world.store, &before);
     world_close(&world);
-    io_file_close(world.io, world.file);
     sim_node_holdings(world.node, &holdings);
     assert_int_equal(holdings.operations, 0);
     assert_int_equal(holdings.tasks, 0);
@@ -534,6 +534,133 @@ test_format_refuses(void **state)
     world_done(&world);
 }
 
+struct claim {
+    struct store_claim claim;
+    bool is_done;
+    int result;
+};
+
+static void
+claim_done(struct store_claim *op, int result)
+{
+    struct claim *claim = container_of(op, struct claim, claim);
+
+    claim->is_done = true;
+    claim->result = result;
+}
+
+static void
+claim(struct store_world *world, uint8_t host, bool committed)
+{
+    struct claim claim = {
+        .claim = { .store = world->store,
+                   .next = { { host } },
+                   .committed = committed,
+                   .done = claim_done },
+    };
+
+    sim_node_enter(world->node);
+    store_claim_start(&claim.claim);
+    sim_node_leave(world->node);
+    assert_true(
+        sim_run_until_set(world->sim, &claim.is_done, WORLD_LIMIT_NS));
+    assert_int_equal(claim.result, 0);
+}
+
+/* S13: {previous, next} is durable before anybody serves. */
+static void
+test_claim(void **state)
+{
+    struct store_world world;
+    struct store_info info;
+
+    (void)state;
+    setup(&world, true);
+    claim(&world, 7, false);
+    claim(&world, 7, true);
+    claim(&world, 8, false);
+    world_crash(&world, SIM_CRASH_POWER);
+    assert_int_equal(world_open(&world), 0);
+    store_info_get(world.store, &info);
+    assert_int_equal(info.claim_current.bytes[0], 7);
+    assert_int_equal(info.claim_previous.bytes[0], 7);
+    assert_int_equal(info.claim_next.bytes[0], 8);
+    claim(&world, 8, true);
+    world_crash(&world, SIM_CRASH_POWER);
+    assert_int_equal(world_open(&world), 0);
+    store_info_get(world.store, &info);
+    assert_int_equal(info.claim_current.bytes[0], 8);
+    assert_true(uuid_is_nil(&info.claim_next));
+    world_done(&world);
+}
+
+/* A disk that dies under the store: -EIO, failed, and it can be closed; when
+ * it is back, the opener knows that writes may be lost. */
+static void
+test_dead_disk(void **state)
+{
+    struct store_world world;
+    struct store_info info;
+    struct store_req first;
+    struct store_req req;
+
+    (void)state;
+    setup(&world, true);
+    assert_int_equal(world_write(&world, 0, 4, 1, 1), 0);
+    assert_int_equal(world_flush(&world, 1), 0);
+    assert_int_equal(world_fence(&world, &first), 0);
+    sim_disk_kill(world.disk);
+    assert_int_equal(world_write(&world, 0, 4, 2, 2), -EIO);
+    sim_run_for(world.sim, NS_PER_S);
+    store_info_get(world.store, &info);
+    assert_true(info.failed);
+    assert_int_equal(world_fence(&world, NULL), -EIO);
+    world_close(&world);
+    sim_disk_revive(world.disk);
+    world.options.lost_writes = true;
+    assert_int_equal(world_open(&world), 0);
+    assert_int_equal(world_fence(&world, &req), 0);
+    assert_true(req.incarnation > first.incarnation);
+    expect(&world, 0, STORE_BLOCK_DATA, 1);
+    /* Closing while it recovers from a failure. */
+    sim_disk_fault(world.disk, SIM_FAULT_FLUSH_EIO, 0, 0, 1);
+    assert_int_equal(world_flush(&world, 0), -EIO);
+    world_close(&world);
+    assert_int_equal(world_open(&world), 0);
+    world_done(&world);
+}
+
+/* A replica that does not end with a slot. */
+static void
+test_last_slot(void **state)
+{
+    static uint8_t data[4 * WEFT_BLOCK_SIZE] __attribute__((aligned(4096)));
+    struct store_world world;
+    struct store_req req;
+    uint32_t crcs[4] = { 0 };
+    uint8_t states[4] = { STORE_BLOCK_ZERO };
+
+    (void)state;
+    setup(&world, true);
+    world.replica.bytes[5] = 5;
+    assert_int_equal(world_create(&world, 18), 0);
+    assert_int_equal(world_fence(&world, NULL), 0);
+    req = world_req(&world, STORE_PUT_SLOT);
+    req.block = 16;
+    req.block_count = 4;
+    req.sequence = 1;
+    req.data = data;
+    req.crcs = crcs;
+    req.states = states;
+    assert_int_equal(world_run(&world, &req), 0);
+    req.opcode = STORE_READ;
+    assert_int_equal(world_run(&world, &req), 0);
+    assert_int_equal(states[0], STORE_BLOCK_ZERO);
+    assert_int_equal(states[1], STORE_BLOCK_ABSENT);
+    assert_int_equal(world_write(&world, 17, 2, 2, 2), -EINVAL);
+    world_done(&world);
+}
+
 static void
 test_laps(void **state)
 {
@@ -583,6 +710,9 @@ main(void)
         cmocka_unit_test(test_put_slot),
         cmocka_unit_test(test_bad_crc_is_refused),
         cmocka_unit_test(test_format_refuses),
+        cmocka_unit_test(test_claim),
+        cmocka_unit_test(test_dead_disk),
+        cmocka_unit_test(test_last_slot),
         cmocka_unit_test(test_laps),
     };
 

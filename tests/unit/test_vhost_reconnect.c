@@ -436,7 +436,8 @@ test_death_while_waiting(void **state)
 /* The back end in a process of its own, over shared memory; completions in any
  * order, some of them late. */
 static pid_t
-start_victim(uint8_t *disk, uint64_t disk_bytes, uint64_t seed)
+start_victim(const char *path, uint8_t *disk, uint64_t disk_bytes,
+             uint64_t seed)
 {
     fflush(NULL);
     pid_t child = fork();
@@ -456,7 +457,7 @@ start_victim(uint8_t *disk, uint64_t disk_bytes, uint64_t seed)
     struct vhost_export_options options = {
         .io = &fixture.manual.io,
         .volume = fixture.volume,
-        .socket_path = "/tmp/weft-vhost-victim.sock",
+        .socket_path = path,
         .serial = "victim",
         .spin_ns = (seed & 1) != 0 ? 100000 : 0,
     };
@@ -492,96 +493,122 @@ reconnect(struct vhost_driver *driver)
 #define KILLS 60u
 #define SLOTS 64u
 
+/* Each slot has its own block of the disk and of memory. */
+struct torture {
+    struct vhost_driver driver;
+    struct rng rng;
+    uint8_t *disk;
+    uint64_t data[SLOTS];
+    uint64_t written[SLOTS]; /* Salt of what the slot holds. */
+    uint64_t sent[SLOTS];    /* Salt under way; 0: none. */
+    bool is_read[SLOTS];
+    uint32_t completed;
+};
+
+static void
+torture_send(struct torture *torture, uint64_t salt)
+{
+    uint32_t slot = (uint32_t)rng_below(&torture->rng, SLOTS);
+    struct vhost_driver_queue *queue = &torture->driver.queues[slot & 1];
+
+    if (torture->sent[slot] != 0) {
+        return;
+    }
+    bool is_read =
+        torture->written[slot] != 0 && rng_chance(&torture->rng, 1, 2);
+    torture->is_read[slot] = is_read;
+    torture->sent[slot] = is_read ? torture->written[slot] : salt;
+    vhost_fixture_fill(vhost_driver_at(&torture->driver, torture->data[slot]),
+                       4096, is_read ? 0 : salt);
+    assert_int_equal(
+        vhost_driver_blk(queue, is_read ? VIRTIO_BLK_T_IN : VIRTIO_BLK_T_OUT,
+                         slot * 8, torture->data[slot], 4096,
+                         rng_chance(&torture->rng, 1, 2), slot, NULL),
+        0);
+    vhost_driver_kick(queue);
+}
+
+static void
+torture_take(struct torture *torture, struct vhost_driver_queue *queue)
+{
+    uint64_t slot;
+    uint16_t head;
+    int result;
+
+    while ((result = vhost_driver_take(queue, &slot, &head, NULL)) > 0) {
+        uint8_t want[4096];
+        assert_int_equal(vhost_driver_status(queue, head), VIRTIO_BLK_S_OK);
+        assert_true(torture->sent[slot] != 0);
+        vhost_fixture_fill(want, sizeof want, torture->sent[slot]);
+        assert_memory_equal(vhost_driver_at(&torture->driver,
+                                            torture->data[slot]),
+                            want, sizeof want);
+        assert_memory_equal(torture->disk + slot * 4096, want, sizeof want);
+        torture->written[slot] = torture->sent[slot];
+        torture->sent[slot] = 0;
+        torture->completed++;
+    }
+    assert_int_equal(result, 0); /* No completion twice. */
+}
+
+/* Nothing was lost: all that is out comes back. */
+static void
+torture_finish(struct torture *torture)
+{
+    for (uint32_t i = 0; i < 2; i++) {
+        struct vhost_driver_queue *queue = &torture->driver.queues[i];
+        vhost_driver_kick(queue);
+        for (uint64_t spin = 0; queue->out_count > 0; spin++) {
+            assert_true(spin < UINT64_C(1000000000));
+            torture_take(torture, queue);
+        }
+    }
+}
+
 static void
 test_kills(void **state)
 {
-    struct vhost_driver driver;
-    struct vhost_driver_options options = {
-        .path = "/tmp/weft-vhost-victim.sock",
-        .queue_count = 2,
-    };
-    uint64_t disk_bytes = SLOTS * 8 * 4096;
-    uint8_t *disk = mmap(NULL, disk_bytes, PROT_READ | PROT_WRITE,
-                         MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    uint64_t data[SLOTS];
-    uint64_t written[SLOTS] = { 0 }; /* Salt of what the slot holds. */
-    uint64_t sent[SLOTS] = { 0 };    /* Salt under way; 0: none. */
-    bool is_read[SLOTS];
-    uint32_t completed = 0;
-    uint32_t kills = 0;
-    struct rng rng;
+    static struct torture torture;
+    char path[64];
+    struct vhost_driver_options options = { .path = path, .queue_count = 2 };
+    uint64_t disk_bytes = SLOTS * 4096;
+    uint32_t next_kill = 20;
     (void)state;
 
-    rng_init(&rng, 5);
-    assert_true(disk != MAP_FAILED);
-    assert_int_equal(vhost_driver_init(&driver, &options), 0);
+    (void)snprintf(path, sizeof path, "/tmp/weft-vhost-victim-%d.sock",
+                   (int)getpid());
+    rng_init(&torture.rng, 5);
+    torture.disk = mmap(NULL, disk_bytes, PROT_READ | PROT_WRITE,
+                        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(torture.disk != MAP_FAILED);
+    assert_int_equal(vhost_driver_init(&torture.driver, &options), 0);
     for (uint32_t i = 0; i < SLOTS; i++) {
-        data[i] = vhost_driver_alloc(&driver, 4096, 4096);
+        torture.data[i] = vhost_driver_alloc(&torture.driver, 4096, 4096);
     }
-    pid_t victim = start_victim(disk, disk_bytes, 0);
-    reconnect(&driver);
-    for (uint64_t round = 1; kills < KILLS; round++) {
-        uint32_t slot = (uint32_t)rng_below(&rng, SLOTS);
-        struct vhost_driver_queue *queue = &driver.queues[slot & 1];
-        if (sent[slot] == 0) {
-            is_read[slot] = written[slot] != 0 && rng_chance(&rng, 1, 2);
-            sent[slot] = is_read[slot] ? written[slot] : round;
-            vhost_fixture_fill(vhost_driver_at(&driver, data[slot]), 4096,
-                               is_read[slot] ? 0 : round);
-            assert_int_equal(vhost_driver_blk(queue,
-                                              is_read[slot] ? VIRTIO_BLK_T_IN
-                                                            : VIRTIO_BLK_T_OUT,
-                                              slot * 8, data[slot], 4096,
-                                              rng_chance(&rng, 1, 2), slot,
-                                              NULL),
-                             0);
-            vhost_driver_kick(queue);
-        }
-        for (uint32_t i = 0; i < 2; i++) {
-            uint64_t cookie;
-            uint16_t head;
-            int result;
-            while ((result = vhost_driver_take(&driver.queues[i], &cookie,
-                                               &head, NULL)) > 0) {
-                assert_int_equal(vhost_driver_status(&driver.queues[i], head),
-                                 VIRTIO_BLK_S_OK);
-                assert_true(sent[cookie] != 0);
-                uint8_t want[4096];
-                vhost_fixture_fill(want, sizeof want, sent[cookie]);
-                assert_memory_equal(vhost_driver_at(&driver, data[cookie]),
-                                    want, sizeof want);
-                assert_memory_equal(disk + cookie * 4096, want, sizeof want);
-                written[cookie] = sent[cookie];
-                sent[cookie] = 0;
-                completed++;
-            }
-            assert_int_equal(result, 0); /* No completion twice. */
-        }
-        if (rng_chance(&rng, 1, 400)) {
+    pid_t victim = start_victim(path, torture.disk, disk_bytes, 0);
+    reconnect(&torture.driver);
+    uint64_t salt = 0;
+    for (uint32_t kills = 0; kills < KILLS;) {
+        torture_send(&torture, ++salt);
+        torture_take(&torture, &torture.driver.queues[0]);
+        torture_take(&torture, &torture.driver.queues[1]);
+        if (torture.completed >= next_kill) {
+            next_kill =
+                torture.completed + (uint32_t)rng_between(&torture.rng, 1, 80);
             kill(victim, SIGKILL);
             assert_int_equal(waitpid(victim, NULL, 0), victim);
-            vhost_driver_disconnect(&driver);
-            victim = start_victim(disk, disk_bytes, ++kills);
-            reconnect(&driver);
+            vhost_driver_disconnect(&torture.driver);
+            victim = start_victim(path, torture.disk, disk_bytes, ++kills);
+            reconnect(&torture.driver);
         }
     }
-    /* Nothing was lost: all that is out comes back. */
-    for (uint32_t i = 0; i < 2; i++) {
-        struct vhost_driver_queue *queue = &driver.queues[i];
-        vhost_driver_kick(queue);
-        for (uint64_t spin = 0; queue->out_count > 0; spin++) {
-            uint64_t cookie;
-            assert_true(spin < UINT64_C(1000000000));
-            completed +=
-                (uint32_t)vhost_driver_take(queue, &cookie, NULL, NULL);
-        }
-    }
+    torture_finish(&torture);
     kill(victim, SIGKILL);
     assert_int_equal(waitpid(victim, NULL, 0), victim);
-    unlink(options.path);
-    vhost_driver_done(&driver);
-    munmap(disk, disk_bytes);
-    assert_true(completed > KILLS * 20);
+    unlink(path);
+    vhost_driver_done(&torture.driver);
+    munmap(torture.disk, disk_bytes);
+    assert_true(torture.completed > KILLS * 20);
 }
 
 int
