@@ -21,6 +21,23 @@ api_of(const struct rpc_call *call)
     return container_of(rpc, struct api_service, rpc)->api;
 }
 
+bool
+api_refuse_if_stopping(struct rpc_call *call)
+{
+    if (!api_of(call)->is_stopping) {
+        return false;
+    }
+    rpc_call_fail_text(call, RPC_UNAVAILABLE, "STOPPING",
+                       "this blockd stops; ask another host");
+    return true;
+}
+
+static void
+api_server_stopped(struct rpc_server_events *events)
+{
+    container_of(events, struct api, server_events)->is_server_stopped = true;
+}
+
 static void
 api_queue_ready(struct loop_fd *fd, short revents)
 {
@@ -113,10 +130,13 @@ api_new(const struct api_options *options, struct err *err,
         return result;
     }
     api_fill_services(api);
+    api->server_events.stopped = api_server_stopped;
     struct rpc_server_options server = {
         .listen = options->listen,
         .services = api->service_list,
         .descriptors = &weft_v1_descriptors,
+        .events = &api->server_events,
+        .executor = &api->queue.executor,
     };
     result = rpc_server_start(&server, &api->server, err);
     if (result != 0) {
@@ -158,12 +178,15 @@ api_free(struct api *api)
     if (api == NULL) {
         return;
     }
-    /* What is still open has to be finished by this thread. */
-    uint64_t deadline_ns = loop_now_ns() + 2 * NS_PER_S;
-    while (!list_is_empty(&api->ops) && loop_now_ns() < deadline_ns) {
+    /* What is still open has to be finished by this thread: calls that came
+     * in the last moment are in the queue, changes at the database. */
+    while (!api->is_server_stopped) {
+        LIST_FOREACH (node, &api->ops) {
+            state_txn_cancel(&container_of(node, struct api_op, node)->txn);
+        }
         loop_run_once(api->loop, loop_now_ns() + 10 * NS_PER_MS);
     }
-    rpc_queue_run(&api->queue);
+    CHECK(list_is_empty(&api->ops));
     rpc_server_free(api->server);
     loop_timer_cancel(api->loop, &api->tick);
     loop_remove_fd(api->loop, &api->queue_fd);

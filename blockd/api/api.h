@@ -30,7 +30,8 @@ WEFT_MUST_CHECK int api_new(const struct api_options *options, struct err *err,
                             struct api **ret_api);
 /* Refuses new calls and cancels those that wait.  NULL is accepted. */
 void api_stop(struct api *api);
-/* After api_stop() and the loop's end.  NULL is accepted. */
+/* After api_stop() and loop_run(): turns the loop until all calls have been
+ * answered.  NULL is accepted. */
 void api_free(struct api *api);
 
 #endif /* BLOCKD_API_API_H */

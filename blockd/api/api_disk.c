@@ -191,6 +191,26 @@ disk_create(struct rpc_call *call, const ProtobufCMessage *message)
 
 /* ---- Delete ---- */
 
+/* What is in the trash on a disk goes with it: nobody could remove it later. */
+static void
+disk_delete_replicas(struct state_txn *txn, struct state *state,
+                     const struct weft_uuid *disk)
+{
+    for (const struct state_tombstone *row = state_tombstone_next(state, NULL);
+         row != NULL; row = state_tombstone_next(state, row)) {
+        if (uuid_equal(&row->disk_uuid, disk)) {
+            state_txn_delete(txn, STATE_TABLE_TOMBSTONE, &row->row.uuid);
+        }
+    }
+    for (const struct state_replica_status *row =
+             state_replica_status_next(state, NULL);
+         row != NULL; row = state_replica_status_next(state, row)) {
+        if (uuid_equal(&row->disk_uuid, disk)) {
+            state_txn_delete(txn, STATE_TABLE_REPLICA_STATUS, &row->row.uuid);
+        }
+    }
+}
+
 static int
 disk_delete_build(struct api_op *op, struct state_txn *txn, struct state *state)
 {
@@ -231,6 +251,7 @@ disk_delete_build(struct api_op *op, struct state_txn *txn, struct state *state)
     if (status != NULL) {
         state_txn_delete(txn, STATE_TABLE_DISK_STATUS, &status->row.uuid);
     }
+    disk_delete_replicas(txn, state, &row->disk_uuid);
     (void)snprintf(op->target, sizeof op->target, "%s", request->name);
     api_op_insert_operation(op, txn);
     return 0;
@@ -258,15 +279,16 @@ disk_list(struct rpc_call *call, const ProtobufCMessage *message)
 
     if (!api_take_name(call, "parent", request->parent, "hosts", host) ||
         !api_list_begin(&list, call, &weft__v1__disk__descriptor,
-                        request->page_size, request->page_token,
-                        request->filter)) {
+                        request->parent, request->page_size,
+                        request->page_token, request->filter)) {
         return;
     }
     for (const struct state_disk *row = state_disk_next(state, NULL);
          row != NULL; row = state_disk_next(state, row)) {
         if (strcmp(host, "-") == 0 || strcmp(host, row->host) == 0) {
             api_list_add(&list,
-                         &api_disk_message(&list.arena, state, row)->base);
+                         &api_disk_message(&list.arena, state, row)->base,
+                         NULL);
         }
     }
     api_list_page(&list, (ProtobufCMessage ***)(void *)&reply.disks,

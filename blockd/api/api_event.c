@@ -41,7 +41,7 @@ event_list(struct rpc_call *call, const ProtobufCMessage *message)
     Weft__V1__ListEventsResponse reply = WEFT__V1__LIST_EVENTS_RESPONSE__INIT;
     struct api_list list;
 
-    if (!api_list_begin(&list, call, &weft__v1__event__descriptor,
+    if (!api_list_begin(&list, call, &weft__v1__event__descriptor, "",
                         request->page_size, request->page_token,
                         request->filter)) {
         return;
@@ -49,7 +49,7 @@ event_list(struct rpc_call *call, const ProtobufCMessage *message)
     list.descending = true; /* The newest first. */
     for (const struct state_event *row = state_event_next(state, NULL);
          row != NULL; row = state_event_next(state, row)) {
-        api_list_add(&list, &api_event_message(&list.arena, row)->base);
+        api_list_add(&list, &api_event_message(&list.arena, row)->base, NULL);
     }
     api_list_page(&list, (ProtobufCMessage ***)(void *)&reply.events,
                   &reply.n_events, &reply.next_page_token);

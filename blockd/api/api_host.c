@@ -67,14 +67,15 @@ host_list(struct rpc_call *call, const ProtobufCMessage *message)
     Weft__V1__ListHostsResponse reply = WEFT__V1__LIST_HOSTS_RESPONSE__INIT;
     struct api_list list;
 
-    if (!api_list_begin(&list, call, &weft__v1__host__descriptor,
+    if (!api_list_begin(&list, call, &weft__v1__host__descriptor, "",
                         request->page_size, request->page_token,
                         request->filter)) {
         return;
     }
     for (const struct state_host *row = state_host_next(state, NULL);
          row != NULL; row = state_host_next(state, row)) {
-        api_list_add(&list, &api_host_message(&list.arena, state, row)->base);
+        api_list_add(&list, &api_host_message(&list.arena, state, row)->base,
+                     NULL);
     }
     api_list_page(&list, (ProtobufCMessage ***)(void *)&reply.hosts,
                   &reply.n_hosts, &reply.next_page_token);

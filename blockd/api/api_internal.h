@@ -41,7 +41,7 @@
 #define API_REQUEST_ID_MAX 128u
 #define API_TARGET_SIZE 256u
 #define API_TXN_NS (10 * NS_PER_S)
-#define API_HOST_DOWN_MS 30000u /* No heartbeat for so long: shown as DOWN. */
+#define API_HOST_DOWN_MS 12000u /* No heartbeat for so long: shown as DOWN. */
 
 struct api_service {
     struct rpc_service rpc;
@@ -62,8 +62,13 @@ struct api {
     struct list ops;     /* struct api_op */
     struct list waits;   /* struct api_wait */
     struct list watches; /* struct api_watch */
+    struct rpc_server_events server_events;
     bool is_stopping;
+    bool is_server_stopped; /* No call is open any more. */
 };
+
+/* Fails the call if the API stops. */
+bool api_refuse_if_stopping(struct rpc_call *call);
 
 struct api *api_of(const struct rpc_call *call);
 
@@ -150,10 +155,11 @@ bool api_take_name_two(struct rpc_call *call, const char *field,
 struct api_list {
     struct rpc_call *call;
     struct reply_arena arena;
-    ProtobufCMessage **items;
+    struct api_list_item *items;
     size_t count, capacity;
     uint32_t page_size;
-    const char *page_token;
+    uint32_t token_check; /* Of method, parent and filter. */
+    const char *after;    /* Key of the last item of the page before, or "". */
     struct api_filter *filter;
     bool descending;
 };
@@ -161,10 +167,12 @@ struct api_list {
 /* Checks the page's and filter's form; false: the call has been failed. */
 bool api_list_begin(struct api_list *list, struct rpc_call *call,
                     const ProtobufCMessageDescriptor *descriptor,
-                    int32_t page_size, const char *page_token,
-                    const char *filter);
-/* Adds it if the filter lets it through.  It lives in list->arena. */
-void api_list_add(struct api_list *list, ProtobufCMessage *item);
+                    const char *parent, int32_t page_size,
+                    const char *page_token, const char *filter);
+/* Adds it if the filter lets it through.  It lives in list->arena, and so does
+ * the unique key that it is sorted by: NULL for its name. */
+void api_list_add(struct api_list *list, ProtobufCMessage *item,
+                  const char *key);
 /* The page: first item, how many, and the next token ("" at the end). */
 void api_list_page(struct api_list *list, ProtobufCMessage ***ret_items,
                    size_t *ret_count, char **ret_next_token);

@@ -2,18 +2,28 @@
 
 /* Pages and filters, the same for all resources.
  *
- * A page token is the name of the last item sent: items that come and go in
- * between neither repeat nor hide others.  Events have names that sort by time.
+ * A page token is the key of the last item sent, its name as a rule: items that
+ * come and go in between neither repeat nor hide others.  Before it stands a
+ * check of the method, parent and filter that it is good for.  Events have
+ * names that sort by time.
  *
  * Filter: FIELD = "VALUE" { AND FIELD = "VALUE" }, where FIELD is a string,
  * enum or bool of the message (a subset of AIP-160). */
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "blockd/api/api_internal.h"
+#include "lib/base/crc32c.h"
 
 #define FILTER_TERMS_MAX 8u
+#define LIST_CHECK_SIZE 9u /* "0123abcd-" */
+
+struct api_list_item {
+    ProtobufCMessage *message;
+    const char *key;
+};
 
 struct api_filter_term {
     const ProtobufCFieldDescriptor *field;
@@ -45,6 +55,19 @@ filter_take_word(const char **text, char *ret_word, size_t size)
     ret_word[length] = '\0';
     *text += length;
     return true;
+}
+
+/* A misspelt value would silently match nothing. */
+static bool
+filter_value_is_possible(const struct api_filter_term *term)
+{
+    if (term->field->type == PROTOBUF_C_TYPE_ENUM) {
+        return protobuf_c_enum_descriptor_get_value_by_name(
+                   term->field->descriptor, term->value) != NULL;
+    }
+    return term->field->type != PROTOBUF_C_TYPE_BOOL ||
+           strcmp(term->value, "true") == 0 ||
+           strcmp(term->value, "false") == 0;
 }
 
 static bool
@@ -85,7 +108,7 @@ filter_take_term(const char **text,
     term->value[length] = '\0';
     *text += length + 1;
     filter_skip_blanks(text);
-    return true;
+    return filter_value_is_possible(term);
 }
 
 static bool
@@ -127,7 +150,8 @@ api_filter_parse(struct rpc_call *call,
         rpc_error_add_violation(&error, "filter",
                                 "is not understood; write FIELD = \"VALUE\", "
                                 "joined by AND, with fields of the resource "
-                                "that are strings, enums or bools");
+                                "that are strings, enums or bools, and values "
+                                "that they can have");
         rpc_call_fail(call, &error);
         return false;
     }
@@ -194,16 +218,56 @@ list_key(const ProtobufCMessage *message)
 static int
 list_compare(const void *a, const void *b)
 {
-    const ProtobufCMessage *const *left = a;
-    const ProtobufCMessage *const *right = b;
+    const struct api_list_item *left = a, *right = b;
 
-    return strcmp(list_key(*left), list_key(*right));
+    return strcmp(left->key, right->key);
+}
+
+static int
+list_compare_descending(const void *a, const void *b)
+{
+    return list_compare(b, a);
+}
+
+static uint32_t
+list_token_check(const struct rpc_call *call, const char *parent,
+                 const char *filter)
+{
+    const char *method = rpc_call_method(call);
+    uint32_t check = crc32c(0, method, strlen(method) + 1);
+
+    check = crc32c(check, parent, strlen(parent) + 1);
+    return crc32c(check, filter, strlen(filter));
+}
+
+/* Sets list->after. */
+static bool
+list_take_token(struct api_list *list, const char *token)
+{
+    char check[LIST_CHECK_SIZE + 1];
+
+    (void)snprintf(check, sizeof check, "%08x-", list->token_check);
+    if (token[0] == '\0') {
+        list->after = token;
+        return true;
+    }
+    if (strncmp(token, check, LIST_CHECK_SIZE) == 0) {
+        list->after = token + LIST_CHECK_SIZE;
+        return true;
+    }
+    struct rpc_error error;
+    rpc_error_set_invalid(&error);
+    rpc_error_add_violation(&error, "page_token",
+                            "is not of this method, parent and filter; begin "
+                            "again without one");
+    rpc_call_fail(list->call, &error);
+    return false;
 }
 
 bool
 api_list_begin(struct api_list *list, struct rpc_call *call,
-               const ProtobufCMessageDescriptor *descriptor, int32_t page_size,
-               const char *page_token, const char *filter)
+               const ProtobufCMessageDescriptor *descriptor, const char *parent,
+               int32_t page_size, const char *page_token, const char *filter)
 {
     if (page_size < 0) {
         struct rpc_error error;
@@ -217,17 +281,18 @@ api_list_begin(struct api_list *list, struct rpc_call *call,
     }
     *list = (struct api_list){
         .call = call,
-        .page_token = page_token,
+        .token_check = list_token_check(call, parent, filter),
         .page_size = page_size == 0 ? API_PAGE_SIZE_DEFAULT
                      : (uint32_t)page_size > API_PAGE_SIZE_MAX
                          ? API_PAGE_SIZE_MAX
                          : (uint32_t)page_size,
     };
-    return api_filter_parse(call, descriptor, filter, &list->filter);
+    return list_take_token(list, page_token) &&
+           api_filter_parse(call, descriptor, filter, &list->filter);
 }
 
 void
-api_list_add(struct api_list *list, ProtobufCMessage *item)
+api_list_add(struct api_list *list, ProtobufCMessage *item, const char *key)
 {
     if (!api_filter_matches(list->filter, item)) {
         return;
@@ -238,40 +303,40 @@ api_list_add(struct api_list *list, ProtobufCMessage *item)
             realloc(list->items, list->capacity * sizeof *list->items);
         CHECK(list->items != NULL);
     }
-    list->items[list->count++] = item;
+    list->items[list->count++] = (struct api_list_item){
+        .message = item,
+        .key = key != NULL ? key : list_key(item),
+    };
 }
 
 void
 api_list_page(struct api_list *list, ProtobufCMessage ***ret_items,
               size_t *ret_count, char **ret_next_token)
 {
+    int (*compare)(const void *, const void *) =
+        list->descending ? list_compare_descending : list_compare;
+    const struct api_list_item after = { .key = list->after };
     size_t first = 0, count;
 
     if (list->count > 0) {
-        qsort(list->items, list->count, sizeof *list->items, list_compare);
+        qsort(list->items, list->count, sizeof *list->items, compare);
     }
-    if (list->descending) {
-        for (size_t i = 0; i < list->count / 2; i++) {
-            ProtobufCMessage *swap = list->items[i];
-            list->items[i] = list->items[list->count - 1 - i];
-            list->items[list->count - 1 - i] = swap;
-        }
-    }
-    while (list->page_token[0] != '\0' && first < list->count) {
-        int order = strcmp(list_key(list->items[first]), list->page_token);
-        if (list->descending ? order < 0 : order > 0) {
-            break;
-        }
+    while (list->after[0] != '\0' && first < list->count &&
+           compare(&list->items[first], &after) <= 0) {
         first++;
     }
     count = list->count - first;
     *ret_next_token = reply_text(&list->arena, "%s", "");
     if (count > list->page_size) {
         count = list->page_size;
-        *ret_next_token = reply_text(&list->arena, "%s",
-                                     list_key(list->items[first + count - 1]));
+        *ret_next_token = reply_text(&list->arena, "%08x-%s", list->token_check,
+                                     list->items[first + count - 1].key);
     }
-    *ret_items = count > 0 ? list->items + first : NULL;
+    *ret_items =
+        reply_alloc(&list->arena, (count + 1) * sizeof(ProtobufCMessage *));
+    for (size_t i = 0; i < count; i++) {
+        (*ret_items)[i] = list->items[first + i].message;
+    }
     *ret_count = count;
 }
 

@@ -76,6 +76,16 @@ api_op_fail(struct api_op *op, int result)
                            "somebody else changed the same objects; try "
                            "again");
         return;
+    case EBUSY:
+        rpc_call_fail_text(op->call, RPC_FAILED_PRECONDITION, "IN_USE",
+                           "something else refers to it by now; try again");
+        return;
+    case EACCES:
+        rpc_call_fail_text(op->call, RPC_PERMISSION_DENIED, "DATABASE_REFUSED",
+                           "the database does not let this host write that: "
+                           "%s",
+                           op->txn.error);
+        return;
     case EINVAL:
         rpc_call_fail_text(op->call, RPC_INVALID_ARGUMENT, "INVALID",
                            "the database refused the values: %s",
@@ -120,13 +130,17 @@ api_op_start(struct rpc_call *call, const ProtobufCMessage *request,
     struct api *api = api_of(call);
     uint64_t deadline_ns = loop_now_ns() + API_TXN_NS;
 
-    if (strlen(request_id) > API_REQUEST_ID_MAX) {
+    if (api_refuse_if_stopping(call)) {
+        return;
+    }
+    struct weft_uuid id;
+    if (request_id[0] != '\0' && uuid_parse(request_id, &id) != 0) {
         struct rpc_error error;
         rpc_error_set_invalid(&error);
         rpc_error_add_violation(&error, "request_id",
-                                "has more than %u characters; a random UUID "
-                                "is right",
-                                API_REQUEST_ID_MAX);
+                                "\"%.80s\" is not a UUID; take a new random "
+                                "one for each request",
+                                request_id);
         rpc_call_fail(call, &error);
         return;
     }
@@ -187,6 +201,8 @@ api_op_is_repeated(struct api_op *op, struct state *state, int *ret_result)
             "request_id \"%s\" was used for another request; take a new "
             "random UUID for each",
             op->request_id);
+        rpc_error_add_violation(&op->error, "request_id",
+                                "was used for another request");
     } else {
         op->operation = old->row.uuid;
         *ret_result = STATE_TXN_NOTHING;

@@ -21,6 +21,9 @@
 
 #define WAIT_DEFAULT_NS (60 * NS_PER_S)
 #define WAITS_MAX 1024u
+/* Another host may have committed an operation that is still on its way here
+ * from the database. */
+#define WAIT_APPEAR_NS NS_PER_S
 
 struct judgement {
     bool done;
@@ -205,6 +208,15 @@ operation_get(struct rpc_call *call, const ProtobufCMessage *message)
     }
 }
 
+/* Sorts by time. */
+static const char *
+operation_key(struct reply_arena *arena, const struct state_operation *row)
+{
+    return reply_text(arena, "%016llx-%s",
+                      (unsigned long long)row->create_time_ms,
+                      reply_uuid(arena, &row->row.uuid));
+}
+
 static void
 operation_list(struct rpc_call *call, const ProtobufCMessage *message)
 {
@@ -214,15 +226,17 @@ operation_list(struct rpc_call *call, const ProtobufCMessage *message)
         WEFT__V1__LIST_OPERATIONS_RESPONSE__INIT;
     struct api_list list;
 
-    if (!api_list_begin(&list, call, &weft__v1__operation__descriptor,
+    if (!api_list_begin(&list, call, &weft__v1__operation__descriptor, "",
                         request->page_size, request->page_token,
                         request->filter)) {
         return;
     }
+    list.descending = true; /* The newest first. */
     for (const struct state_operation *row = state_operation_next(state, NULL);
          row != NULL; row = state_operation_next(state, row)) {
         api_list_add(&list,
-                     &api_operation_message(&list.arena, state, row)->base);
+                     &api_operation_message(&list.arena, state, row)->base,
+                     operation_key(&list.arena, row));
     }
     api_list_page(&list, (ProtobufCMessage ***)(void *)&reply.operations,
                   &reply.n_operations, &reply.next_page_token);
@@ -239,6 +253,7 @@ struct api_wait {
     struct rpc_call_events events;
     struct weft_uuid operation;
     uint64_t deadline_ns;
+    uint64_t appear_ns; /* Until then it may be unknown. */
 };
 
 static void
@@ -267,11 +282,16 @@ wait_check(struct api_wait *wait)
     struct reply_arena arena = { NULL };
 
     if (row == NULL) {
-        rpc_call_fail_text(wait->call, RPC_NOT_FOUND, "OPERATION_NOT_FOUND",
-                           "the operation's record has been removed");
-        wait_end(wait);
+        if (loop_now_ns() >= wait->appear_ns) {
+            char id[UUID_TEXT_SIZE];
+            uuid_format(&wait->operation, id);
+            rpc_call_fail_text(wait->call, RPC_NOT_FOUND, "OPERATION_NOT_FOUND",
+                               "there is no operation \"operations/%s\"", id);
+            wait_end(wait);
+        }
         return;
     }
+    wait->appear_ns = 0;
     if (operation_judge(state, row).done ||
         loop_now_ns() >= wait->deadline_ns) {
         rpc_call_reply(wait->call,
@@ -285,11 +305,18 @@ static void
 operation_wait(struct rpc_call *call, const ProtobufCMessage *message)
 {
     const Weft__V1__WaitOperationRequest *request = (const void *)message;
-    const struct state_operation *row = operation_take(call, request->name);
     struct api *api = api_of(call);
     uint64_t timeout_ns = WAIT_DEFAULT_NS;
+    char id[API_NAME_PART_SIZE];
+    struct weft_uuid operation;
 
-    if (row == NULL) {
+    if (!api_take_name(call, "name", request->name, "operations", id) ||
+        api_refuse_if_stopping(call)) {
+        return;
+    }
+    if (uuid_parse(id, &operation) != 0) {
+        rpc_call_fail_text(call, RPC_NOT_FOUND, "OPERATION_NOT_FOUND",
+                           "there is no operation \"%s\"", request->name);
         return;
     }
     if (list_count(&api->waits) >= WAITS_MAX) {
@@ -307,8 +334,9 @@ operation_wait(struct rpc_call *call, const ProtobufCMessage *message)
     CHECK(wait != NULL);
     wait->api = api;
     wait->call = call;
-    wait->operation = row->row.uuid;
+    wait->operation = operation;
     wait->deadline_ns = loop_now_ns() + timeout_ns;
+    wait->appear_ns = loop_now_ns() + WAIT_APPEAR_NS;
     wait->events.cancelled = wait_cancelled;
     list_push_back(&api->waits, &wait->node);
     rpc_call_set_events(call, &wait->events);

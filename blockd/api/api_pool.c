@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <string.h>
 
 #include "blockd/api/api_internal.h"
 #include "lib/base/units.h"
 
-#define POOL_EXTENT_DEFAULT (4 * MIB)
+#define POOL_EXTENT_DEFAULT MIB
 #define POOL_SLOW_MS_DEFAULT 500
 #define POOL_STRIPE_MAX 64
 
@@ -123,19 +124,23 @@ pool_create_build(struct api_op *op, struct state_txn *txn, struct state *state)
             pool->slow_ms != 0 ? (uint32_t)pool->slow_ms : POOL_SLOW_MS_DEFAULT,
     };
 
+    int result;
+
+    if (api_op_is_repeated(op, state, &result)) {
+        return result;
+    }
     if (row.min_in_sync == 0) { /* By default one may fail. */
         row.min_in_sync = row.replicas > 1 ? row.replicas - 1 : 1;
     }
     api_op_uuid(op, "pool", &row.row.uuid);
-    if (state_pool_get(state, &row.row.uuid) != NULL) {
-        return STATE_TXN_NOTHING; /* The same request again. */
-    }
     if (state_pool_find_by_name(state, request->pool_id) != NULL) {
         return api_op_refuse(op, RPC_ALREADY_EXISTS, "POOL_EXISTS",
                              "there is a pool \"%s\" already",
                              request->pool_id);
     }
     state_txn_insert(txn, &row.row, STATE_POOL_COL_ALL);
+    (void)snprintf(op->target, sizeof op->target, "pools/%s", request->pool_id);
+    api_op_insert_operation(op, txn);
     return 0;
 }
 
@@ -150,8 +155,8 @@ pool_create_reply(struct api_op *op)
 
     if (row == NULL) {
         rpc_call_fail_text(op->call, RPC_UNAVAILABLE, "DATABASE_UNAVAILABLE",
-                           "the pool was created, but the connection to the "
-                           "database was lost just then; look again");
+                           "the pool was created, but it cannot be shown just "
+                           "now, or has been deleted since; look again");
         return;
     }
     rpc_call_reply(op->call, &pool_message(&arena, state, row)->base);
@@ -182,7 +187,11 @@ pool_delete_build(struct api_op *op, struct state_txn *txn, struct state *state)
     const Weft__V1__DeletePoolRequest *request = (const void *)op->request;
     char name[API_NAME_PART_SIZE] = "";
     const struct state_pool *row = NULL;
+    int result;
 
+    if (api_op_is_repeated(op, state, &result)) {
+        return result;
+    }
     if (api_name_parse(request->name, "pools", name)) {
         row = state_pool_find_by_name(state, name);
     }
@@ -211,6 +220,8 @@ pool_delete_build(struct api_op *op, struct state_txn *txn, struct state *state)
         }
     }
     state_txn_delete(txn, STATE_TABLE_POOL, &row->row.uuid);
+    (void)snprintf(op->target, sizeof op->target, "%s", request->name);
+    api_op_insert_operation(op, txn);
     return 0;
 }
 
@@ -264,14 +275,14 @@ pool_list(struct rpc_call *call, const ProtobufCMessage *message)
     Weft__V1__ListPoolsResponse reply = WEFT__V1__LIST_POOLS_RESPONSE__INIT;
     struct api_list list;
 
-    if (!api_list_begin(&list, call, &weft__v1__pool__descriptor,
+    if (!api_list_begin(&list, call, &weft__v1__pool__descriptor, "",
                         request->page_size, request->page_token,
                         request->filter)) {
         return;
     }
     for (const struct state_pool *row = state_pool_next(state, NULL);
          row != NULL; row = state_pool_next(state, row)) {
-        api_list_add(&list, &pool_message(&list.arena, state, row)->base);
+        api_list_add(&list, &pool_message(&list.arena, state, row)->base, NULL);
     }
     api_list_page(&list, (ProtobufCMessage ***)(void *)&reply.pools,
                   &reply.n_pools, &reply.next_page_token);

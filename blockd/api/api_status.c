@@ -180,7 +180,7 @@ status_summary(struct status_builder *b)
         b->reply.summary = reply_text(&b->arena, "the I/O of %d volumes waits",
                                       b->reply.held_volume_count);
     } else if (no_database) {
-        b->reply.health = WEFT__V1__CLUSTER_STATUS__HEALTH__DEGRADED;
+        b->reply.health = WEFT__V1__CLUSTER_STATUS__HEALTH__CRITICAL;
         b->reply.summary =
             reply_text(&b->arena,
                        "no database: running volumes go on, changes wait");

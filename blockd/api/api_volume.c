@@ -54,6 +54,17 @@ volume_refuse_missing(struct api_op *op, const char *name)
 
 /* ---- Create ---- */
 
+/* For liveness only: a new volume would wait for such a host. */
+static bool
+volume_host_is_silent(struct state *state, const char *host)
+{
+    const struct state_host_status *status =
+        state_host_status_find_by_host(state, host);
+
+    return status == NULL ||
+           cluster_wall_ms() > status->last_seen_ms + API_HOST_DOWN_MS;
+}
+
 /* The pool's disks that may take replicas; the caller frees them. */
 static struct placement_disk *
 volume_candidates(struct state *state, const struct state_pool *pool,
@@ -75,7 +86,7 @@ volume_candidates(struct state *state, const struct state_pool *pool,
              !uuid_equal(&row->pool, &pool->row.uuid)) ||
             row->state != STATE_DISK_STATE_READY || status == NULL ||
             status->state != STATE_DISK_STATUS_STATE_SERVING || host == NULL ||
-            !host->enabled ||
+            !host->enabled || volume_host_is_silent(state, row->host) ||
             (pool->device_class[0] != '\0' &&
              strcmp(pool->device_class, row->device_class) != 0)) {
             continue;
@@ -93,8 +104,9 @@ volume_candidates(struct state *state, const struct state_pool *pool,
 
 static void
 volume_insert_mirror(struct api_op *op, struct state_txn *txn,
-                     const struct state_volume *volume, uint32_t index,
-                     const struct placement_mirror *place, uint32_t replicas)
+                     struct state *state, const struct state_volume *volume,
+                     uint32_t index, const struct placement_mirror *place,
+                     uint32_t replicas)
 {
     struct state_pair_uuid_uuid pairs[PLACEMENT_REPLICAS_MAX];
     struct weft_uuid in_sync[PLACEMENT_REPLICAS_MAX];
@@ -105,6 +117,10 @@ volume_insert_mirror(struct api_op *op, struct state_txn *txn,
         api_op_uuid(op, purpose, &in_sync[i]);
         pairs[i].key = in_sync[i];
         pairs[i].value = place->disk[i];
+        const struct state_disk *disk =
+            state_disk_find_by_disk_uuid(state, &place->disk[i]);
+        CHECK(disk != NULL); /* It was a candidate just now. */
+        state_txn_verify(txn, &disk->row, STATE_DISK_COL_STATE);
     }
     struct state_mirror row = {
         .row.table = STATE_TABLE_MIRROR,
@@ -123,8 +139,8 @@ volume_insert_mirror(struct api_op *op, struct state_txn *txn,
 
 static int
 volume_create_insert(struct api_op *op, struct state_txn *txn,
-                     const struct state_pool *pool, const char *project,
-                     const struct placement_mirror *places)
+                     struct state *state, const struct state_pool *pool,
+                     const char *project, const struct placement_mirror *places)
 {
     const Weft__V1__CreateVolumeRequest *request = (const void *)op->request;
     struct state_volume row = {
@@ -146,7 +162,8 @@ volume_create_insert(struct api_op *op, struct state_txn *txn,
     state_txn_verify(txn, &pool->row, 0);
     state_txn_insert(txn, &row.row, STATE_VOLUME_COL_ALL);
     for (uint32_t i = 0; i < pool->stripe_width; i++) {
-        volume_insert_mirror(op, txn, &row, i, &places[i], pool->replicas);
+        volume_insert_mirror(op, txn, state, &row, i, &places[i],
+                             pool->replicas);
     }
     (void)snprintf(op->target, sizeof op->target, "projects/%s/volumes/%s",
                    project, request->volume_id);
@@ -202,7 +219,7 @@ volume_create_build(struct api_op *op, struct state_txn *txn,
         return api_op_refuse(op, RPC_FAILED_PRECONDITION, "NO_PLACE",
                              "pool \"%s\": %s", pool_name, err.text);
     }
-    return volume_create_insert(op, txn, pool, project, places);
+    return volume_create_insert(op, txn, state, pool, project, places);
 }
 
 static void
@@ -391,6 +408,14 @@ volume_attach_build(struct api_op *op, struct state_txn *txn,
     };
     api_op_uuid(op, "attachment", &attachment.row.uuid);
     state_txn_verify(txn, &row->row, 0);
+    /* What an earlier attachment left there must not be taken for an answer to
+     * this one; the host tells anew. */
+    const struct state_attachment_status *stale =
+        state_attachment_status_find_by_volume_host(state, &row->row.uuid,
+                                                    host);
+    if (stale != NULL) {
+        state_txn_delete(txn, STATE_TABLE_ATTACHMENT_STATUS, &stale->row.uuid);
+    }
     state_txn_insert(txn, &attachment.row,
                      STATE_ATTACHMENT_COL_VOLUME | STATE_ATTACHMENT_COL_HOST |
                          STATE_ATTACHMENT_COL_KIND |
@@ -418,6 +443,19 @@ volume_attach(struct rpc_call *call, const ProtobufCMessage *message)
 }
 
 /* ---- Detach ---- */
+
+/* What a host that may be dead has told. */
+static void
+volume_forget_status(struct state_txn *txn, struct state *state,
+                     const struct state_volume *row, const char *host)
+{
+    const struct state_attachment_status *status =
+        state_attachment_status_find_by_volume_host(state, &row->row.uuid,
+                                                    host);
+    if (status != NULL) {
+        state_txn_delete(txn, STATE_TABLE_ATTACHMENT_STATUS, &status->row.uuid);
+    }
+}
 
 static int
 volume_detach_build(struct api_op *op, struct state_txn *txn,
@@ -453,9 +491,6 @@ volume_detach_build(struct api_op *op, struct state_txn *txn,
     if (request->force && !uuid_is_nil(&row->owner_instance)) {
         /* Statement (d): the next owner's epoch fences whatever this one still
          * sends; nothing here waits for it. */
-        const struct state_attachment_status *status =
-            state_attachment_status_find_by_volume_host(state, &row->row.uuid,
-                                                        row->owner_host);
         struct state_volume taken = { .row = row->row,
                                       .owner_host = "",
                                       .clean = false };
@@ -466,9 +501,12 @@ volume_detach_build(struct api_op *op, struct state_txn *txn,
                          STATE_VOLUME_COL_OWNER_HOST |
                              STATE_VOLUME_COL_OWNER_INSTANCE |
                              STATE_VOLUME_COL_CLEAN);
-        if (status != NULL) {
-            state_txn_delete(txn, STATE_TABLE_ATTACHMENT_STATUS,
-                             &status->row.uuid);
+    }
+    if (request->force) {
+        volume_forget_status(txn, state, row, row->owner_host);
+        if (attachment != NULL &&
+            strcmp(attachment->host, row->owner_host) != 0) {
+            volume_forget_status(txn, state, row, attachment->host);
         }
     }
     return 0;
@@ -514,16 +552,16 @@ volume_list(struct rpc_call *call, const ProtobufCMessage *message)
 
     if (!api_take_name(call, "parent", request->parent, "projects", project) ||
         !api_list_begin(&list, call, &weft__v1__volume__descriptor,
-                        request->page_size, request->page_token,
-                        request->filter)) {
+                        request->parent, request->page_size,
+                        request->page_token, request->filter)) {
         return;
     }
     for (const struct state_volume *row = state_volume_next(state, NULL);
          row != NULL; row = state_volume_next(state, row)) {
         if (strcmp(project, "-") == 0 || strcmp(project, row->project) == 0) {
             api_list_add(
-                &list,
-                &api_volume_message(&list.arena, state, row, full)->base);
+                &list, &api_volume_message(&list.arena, state, row, full)->base,
+                NULL);
         }
     }
     api_list_page(&list, (ProtobufCMessage ***)(void *)&reply.volumes,

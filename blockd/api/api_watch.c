@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Watch streams: the present state, SYNCED, then every change, in one message
- * a resource a database commit.  A client that is too slow is cut off with
- * RESOURCE_EXHAUSTED and starts again (proto/weft/v1/common.proto). */
+/* Watch streams: the present state, SYNCED, then every change.
+ *
+ * What a client has yet to hear of waits here as a list of items, each the UUID
+ * of a row; the message is made from the row when the stream has room for it.
+ * So a slow client skips versions, never resources, and costs 32 bytes an item.
+ * One that lags by WATCH_ITEMS_MAX changes is cut off with RESOURCE_EXHAUSTED
+ * and starts again (proto/weft/v1/common.proto). */
 
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +17,28 @@
 #include "lib/base/container_of.h"
 
 #define WATCHES_MAX 256u
-#define WATCH_DIRTY_MAX 256u
+/* Of changes; the present state may be larger. */
+#define WATCH_ITEMS_MAX 65536u
+
+enum watch_what {
+    WATCH_NOTHING, /* Taken back. */
+    WATCH_ADDED,
+    WATCH_MODIFIED,
+    WATCH_REMOVED,
+    WATCH_SYNCED,
+};
+
+/* The last form of what is gone. */
+struct watch_gone {
+    struct reply_arena arena;
+    ProtobufCMessage *message;
+};
+
+struct watch_item {
+    enum watch_what what;
+    struct weft_uuid uuid;
+    struct watch_gone *gone; /* REMOVED: owned. */
+};
 
 struct api_watch {
     struct api *api;
@@ -25,59 +50,103 @@ struct api_watch {
     char volume[2 * API_NAME_PART_SIZE + 32]; /* "": all */
     bool full;
     struct api_filter *filter;
-    /* Volumes that changed in this batch. */
-    struct weft_uuid dirty[WATCH_DIRTY_MAX];
-    uint32_t dirty_count;
-    bool is_broken; /* Too slow, or gone: ended by the batch's end. */
+    struct watch_item *items;
+    size_t first, count, capacity; /* first..count are to be sent. */
+    bool is_broken;                /* Too slow: ended by the next pump. */
 };
+
+/* ---- Items ---- */
+
+static void
+watch_item_done(struct watch_item *item)
+{
+    if (item->gone != NULL) {
+        reply_free(&item->gone->arena);
+        free(item->gone);
+    }
+    *item = (struct watch_item){ .what = WATCH_NOTHING };
+}
 
 static void
 watch_end(struct api_watch *watch)
 {
     list_remove(&watch->node);
+    for (size_t i = watch->first; i < watch->count; i++) {
+        watch_item_done(&watch->items[i]);
+    }
+    free(watch->items);
     api_filter_free(watch->filter);
     free(watch);
 }
 
 static void
-watch_cancelled(struct rpc_call_events *events)
+watch_push(struct api_watch *watch, struct watch_item item)
 {
-    struct api_watch *watch = container_of(events, struct api_watch, events);
-
-    rpc_call_fail_text(watch->call, RPC_CANCELLED, NULL, "cancelled");
-    watch_end(watch);
-}
-
-static void
-watch_send(struct api_watch *watch, const ProtobufCMessage *message)
-{
-    if (!watch->is_broken && rpc_stream_send(watch->call, message) != 0) {
-        watch->is_broken = true;
+    if (watch->count == watch->capacity && watch->first > watch->count / 2) {
+        watch->count -= watch->first;
+        memmove(watch->items, watch->items + watch->first,
+                watch->count * sizeof *watch->items);
+        watch->first = 0;
     }
+    if (watch->count == watch->capacity) {
+        watch->capacity = watch->capacity == 0 ? 64 : watch->capacity * 2;
+        watch->items =
+            realloc(watch->items, watch->capacity * sizeof *watch->items);
+        CHECK(watch->items != NULL);
+    }
+    watch->items[watch->count++] = item;
 }
 
-/* ---- Hosts ---- */
-
-static void
-watch_send_host(struct api_watch *watch, Weft__V1__ChangeType type,
-                const struct state_host *row)
+static struct watch_item *
+watch_find(struct api_watch *watch, const struct weft_uuid *uuid)
 {
-    struct reply_arena arena = { NULL };
-    Weft__V1__WatchHostsResponse reply = WEFT__V1__WATCH_HOSTS_RESPONSE__INIT;
+    for (size_t i = watch->first; i < watch->count; i++) {
+        struct watch_item *item = &watch->items[i];
+        if ((item->what == WATCH_ADDED || item->what == WATCH_MODIFIED) &&
+            uuid_equal(&item->uuid, uuid)) {
+            return item;
+        }
+    }
+    return NULL;
+}
 
-    reply.type = type;
-    if (row != NULL) {
-        reply.host = api_host_message(&arena, watch->api->state, row);
-        if (!api_filter_matches(watch->filter, &reply.host->base)) {
-            reply_free(&arena);
+/* A change since the watch began; 'gone' passes to it. */
+static void
+watch_add(struct api_watch *watch, enum watch_what what,
+          const struct weft_uuid *uuid, struct watch_gone *gone)
+{
+    struct watch_item item = { .what = what, .uuid = *uuid, .gone = gone };
+    struct watch_item *old = watch_find(watch, uuid);
+
+    if (old != NULL && what != WATCH_REMOVED) {
+        return; /* It will be told as it then is. */
+    }
+    if (old != NULL) {
+        bool is_known = old->what != WATCH_ADDED;
+        watch_item_done(old);
+        if (!is_known) {
+            watch_item_done(&item); /* Came and went unheard. */
             return;
         }
     }
-    watch_send(watch, &reply.base);
-    reply_free(&arena);
+    if (watch->count - watch->first >= WATCH_ITEMS_MAX) {
+        watch->is_broken = true;
+        watch_item_done(&item);
+        return;
+    }
+    watch_push(watch, item);
 }
 
-/* ---- Volumes ---- */
+/* ---- Messages ---- */
+
+static Weft__V1__ChangeType
+watch_change_type(enum watch_what what)
+{
+    return what == WATCH_ADDED      ? WEFT__V1__CHANGE_TYPE__ADDED
+           : what == WATCH_MODIFIED ? WEFT__V1__CHANGE_TYPE__MODIFIED
+           : what == WATCH_REMOVED  ? WEFT__V1__CHANGE_TYPE__REMOVED
+                                    : WEFT__V1__CHANGE_TYPE__SYNCED;
+}
 
 static bool
 watch_wants_volume(const struct api_watch *watch,
@@ -94,100 +163,149 @@ watch_wants_volume(const struct api_watch *watch,
     return watch->volume[0] == '\0' || strcmp(watch->volume, name) == 0;
 }
 
-static void
-watch_send_volume(struct api_watch *watch, Weft__V1__ChangeType type,
-                  const struct state_volume *row)
-{
-    struct reply_arena arena = { NULL };
-    Weft__V1__WatchVolumesResponse reply =
-        WEFT__V1__WATCH_VOLUMES_RESPONSE__INIT;
+/* These return NULL for what the client does not want. */
 
-    reply.type = type;
+static ProtobufCMessage *
+watch_host_message(struct api_watch *watch, struct reply_arena *arena,
+                   enum watch_what what, const struct state_row *row)
+{
+    Weft__V1__WatchHostsResponse *reply = reply_alloc(arena, sizeof *reply);
+
+    weft__v1__watch_hosts_response__init(reply);
+    reply->type = watch_change_type(what);
     if (row != NULL) {
-        if (!watch_wants_volume(watch, row)) {
-            return;
-        }
-        reply.volume =
-            api_volume_message(&arena, watch->api->state, row, watch->full);
-        if (!api_filter_matches(watch->filter, &reply.volume->base)) {
-            reply_free(&arena);
-            return;
+        reply->host =
+            api_host_message(arena, watch->api->state, state_host_from(row));
+        if (!api_filter_matches(watch->filter, &reply->host->base)) {
+            return NULL;
         }
     }
-    watch_send(watch, &reply.base);
-    reply_free(&arena);
+    return &reply->base;
 }
 
-static void
-watch_mark_volume(struct api_watch *watch, const struct weft_uuid *volume)
+static ProtobufCMessage *
+watch_volume_message(struct api_watch *watch, struct reply_arena *arena,
+                     enum watch_what what, const struct state_row *row)
 {
-    for (uint32_t i = 0; i < watch->dirty_count; i++) {
-        if (uuid_equal(&watch->dirty[i], volume)) {
-            return;
+    Weft__V1__WatchVolumesResponse *reply = reply_alloc(arena, sizeof *reply);
+
+    weft__v1__watch_volumes_response__init(reply);
+    reply->type = watch_change_type(what);
+    if (row != NULL) {
+        const struct state_volume *volume = state_volume_from(row);
+        if (!watch_wants_volume(watch, volume)) {
+            return NULL;
+        }
+        reply->volume =
+            api_volume_message(arena, watch->api->state, volume, watch->full);
+        if (!api_filter_matches(watch->filter, &reply->volume->base)) {
+            return NULL;
         }
     }
-    if (watch->dirty_count == WATCH_DIRTY_MAX) {
-        watch->is_broken = true; /* It starts again, with everything. */
-        return;
-    }
-    watch->dirty[watch->dirty_count++] = *volume;
+    return &reply->base;
 }
 
-/* The volume that a row belongs to, or nil. */
-static struct weft_uuid
-watch_volume_of(const struct state_row *row)
+static ProtobufCMessage *
+watch_message(struct api_watch *watch, struct reply_arena *arena,
+              enum watch_what what, const struct state_row *row)
 {
-    struct weft_uuid none = { { 0 } };
-
-    if (row->table == STATE_TABLE_MIRROR) {
-        return state_mirror_from(row)->volume;
+    switch (watch->kind) {
+    case API_WATCH_HOSTS:
+        return watch_host_message(watch, arena, what, row);
+    case API_WATCH_VOLUMES:
+        return watch_volume_message(watch, arena, what, row);
+    case API_WATCH_EVENTS: {
+        Weft__V1__Event *event =
+            api_event_message(arena, state_event_from(row));
+        return api_filter_matches(watch->filter, &event->base) ? &event->base
+                                                               : NULL;
     }
-    if (row->table == STATE_TABLE_ATTACHMENT) {
-        return state_attachment_from(row)->volume;
     }
-    if (row->table == STATE_TABLE_ATTACHMENT_STATUS) {
-        return state_attachment_status_from(row)->volume;
-    }
-    return none;
+    return NULL;
 }
 
-static void
-watch_volume_change(struct api_watch *watch, const struct state_change *change)
+static enum state_table
+watch_table(const struct api_watch *watch)
 {
-    const struct state_row *row =
-        change->new_row != NULL ? change->new_row : change->old_row;
-
-    if (change->table != STATE_TABLE_VOLUME) {
-        struct weft_uuid volume = watch_volume_of(row);
-        if (!uuid_is_nil(&volume)) {
-            watch_mark_volume(watch, &volume);
-        }
-        return;
+    switch (watch->kind) {
+    case API_WATCH_HOSTS:
+        return STATE_TABLE_HOST;
+    case API_WATCH_VOLUMES:
+        return STATE_TABLE_VOLUME;
+    case API_WATCH_EVENTS:
+        return STATE_TABLE_EVENT;
     }
-    if (change->kind == STATE_CHANGE_UPDATE) {
-        watch_mark_volume(watch, &row->uuid);
-    } else {
-        watch_send_volume(watch,
-                          change->kind == STATE_CHANGE_INSERT
-                              ? WEFT__V1__CHANGE_TYPE__ADDED
-                              : WEFT__V1__CHANGE_TYPE__REMOVED,
-                          state_volume_from(row));
-    }
+    return STATE_TABLE_EVENT;
 }
 
-/* ---- Events ---- */
+/* ---- Out ---- */
 
-static void
-watch_send_event(struct api_watch *watch, const struct state_event *row)
+/* 0: sent, or nothing to send; else what rpc_stream_send() says. */
+static int
+watch_send(struct api_watch *watch, const struct watch_item *item)
 {
     struct reply_arena arena = { NULL };
-    Weft__V1__Event *event = api_event_message(&arena, row);
+    ProtobufCMessage *message = NULL;
+    const struct state_row *row = NULL;
 
-    if (api_filter_matches(watch->filter, &event->base)) {
-        watch_send(watch, &event->base);
+    if (item->what == WATCH_REMOVED) {
+        return rpc_stream_send(watch->call, item->gone->message);
     }
+    if (item->what != WATCH_SYNCED) {
+        row = item->what == WATCH_NOTHING
+                  ? NULL
+                  : state_row_get(watch->api->state, watch_table(watch),
+                                  &item->uuid);
+        if (row == NULL) {
+            return 0;
+        }
+    }
+    message = watch_message(watch, &arena, item->what, row);
+    int result = message != NULL ? rpc_stream_send(watch->call, message) : 0;
     reply_free(&arena);
+    return result;
 }
+
+/* Sends what the stream has room for.  May end the watch. */
+static void
+watch_pump(struct api_watch *watch)
+{
+    while (watch->first < watch->count && !watch->is_broken) {
+        struct watch_item *item = &watch->items[watch->first];
+        if (watch_send(watch, item) != 0) {
+            return; /* Full: writable() follows.  Gone: cancelled() does. */
+        }
+        watch_item_done(item);
+        watch->first++;
+    }
+    if (watch->first == watch->count) {
+        watch->first = watch->count = 0;
+    }
+    if (watch->is_broken) {
+        rpc_call_fail_text(watch->call, RPC_RESOURCE_EXHAUSTED,
+                           "WATCH_TOO_SLOW",
+                           "the client does not keep up; start the watch "
+                           "again");
+        watch_end(watch);
+    }
+}
+
+static void
+watch_writable(struct rpc_call_events *events)
+{
+    watch_pump(container_of(events, struct api_watch, events));
+}
+
+static void
+watch_cancelled(struct rpc_call_events *events)
+{
+    struct api_watch *watch = container_of(events, struct api_watch, events);
+
+    rpc_call_fail_text(watch->call, RPC_CANCELLED, NULL, "cancelled");
+    watch_end(watch);
+}
+
+/* ---- The beginning ---- */
 
 static int
 watch_compare_events(const void *a, const void *b)
@@ -200,7 +318,7 @@ watch_compare_events(const void *a, const void *b)
 }
 
 static void
-watch_send_history(struct api_watch *watch, uint32_t wanted)
+watch_add_history(struct api_watch *watch, uint32_t wanted)
 {
     struct state *state = watch->api->state;
     size_t count = 0, room = state_row_count(state, STATE_TABLE_EVENT);
@@ -213,37 +331,24 @@ watch_send_history(struct api_watch *watch, uint32_t wanted)
     }
     qsort(rows, count, sizeof *rows, watch_compare_events);
     for (size_t i = count > wanted ? count - wanted : 0; i < count; i++) {
-        watch_send_event(watch, rows[i]);
+        watch_push(watch, (struct watch_item){ .what = WATCH_ADDED,
+                                               .uuid = rows[i]->row.uuid });
     }
     free(rows);
 }
 
-/* ---- All ---- */
-
 static void
-watch_send_present(struct api_watch *watch, uint32_t history_count)
+watch_add_present(struct api_watch *watch)
 {
     struct state *state = watch->api->state;
+    enum state_table table = watch_table(watch);
 
-    switch (watch->kind) {
-    case API_WATCH_HOSTS:
-        for (const struct state_host *row = state_host_next(state, NULL);
-             row != NULL; row = state_host_next(state, row)) {
-            watch_send_host(watch, WEFT__V1__CHANGE_TYPE__ADDED, row);
-        }
-        watch_send_host(watch, WEFT__V1__CHANGE_TYPE__SYNCED, NULL);
-        return;
-    case API_WATCH_VOLUMES:
-        for (const struct state_volume *row = state_volume_next(state, NULL);
-             row != NULL; row = state_volume_next(state, row)) {
-            watch_send_volume(watch, WEFT__V1__CHANGE_TYPE__ADDED, row);
-        }
-        watch_send_volume(watch, WEFT__V1__CHANGE_TYPE__SYNCED, NULL);
-        return;
-    case API_WATCH_EVENTS:
-        watch_send_history(watch, history_count);
-        return;
+    for (const struct state_row *row = state_row_next(state, table, NULL);
+         row != NULL; row = state_row_next(state, table, row)) {
+        watch_push(watch, (struct watch_item){ .what = WATCH_ADDED,
+                                               .uuid = row->uuid });
     }
+    watch_push(watch, (struct watch_item){ .what = WATCH_SYNCED });
 }
 
 void
@@ -251,6 +356,10 @@ api_watch_start(struct rpc_call *call, const struct api_watch_options *options)
 {
     struct api *api = api_of(call);
 
+    if (api_refuse_if_stopping(call)) {
+        api_filter_free(options->filter);
+        return;
+    }
     if (list_count(&api->watches) >= WATCHES_MAX) {
         api_filter_free(options->filter);
         rpc_call_fail_text(call, RPC_RESOURCE_EXHAUSTED, "TOO_MANY_WATCHES",
@@ -274,44 +383,86 @@ api_watch_start(struct rpc_call *call, const struct api_watch_options *options)
                        options->volume);
     }
     watch->events.cancelled = watch_cancelled;
+    watch->events.writable = watch_writable;
     list_push_back(&api->watches, &watch->node);
     rpc_call_set_events(call, &watch->events);
-    watch_send_present(watch, options->history_count);
-    api_watch_batch_end(api);
+    if (watch->kind == API_WATCH_EVENTS) {
+        watch_add_history(watch, options->history_count);
+    } else {
+        watch_add_present(watch);
+    }
+    watch_pump(watch);
+}
+
+/* ---- Changes ---- */
+
+/* A row of the watched table itself. */
+static void
+watch_own_change(struct api_watch *watch, const struct state_change *change)
+{
+    if (change->kind == STATE_CHANGE_INSERT) {
+        watch_add(watch, WATCH_ADDED, &change->new_row->uuid, NULL);
+        return;
+    }
+    if (watch->kind == API_WATCH_EVENTS) {
+        return; /* They never change; old ones go without a word. */
+    }
+    if (change->kind == STATE_CHANGE_UPDATE) {
+        watch_add(watch, WATCH_MODIFIED, &change->new_row->uuid, NULL);
+        return;
+    }
+    struct watch_gone *gone = calloc(1, sizeof *gone);
+    CHECK(gone != NULL);
+    gone->message =
+        watch_message(watch, &gone->arena, WATCH_REMOVED, change->old_row);
+    if (gone->message == NULL) {
+        reply_free(&gone->arena);
+        free(gone);
+        return;
+    }
+    watch_add(watch, WATCH_REMOVED, &change->old_row->uuid, gone);
+}
+
+/* The host or volume that a row of another table tells of; NULL: none. */
+static const struct state_row *
+watch_subject(const struct api_watch *watch, const struct state_row *row)
+{
+    const struct state *state = watch->api->state;
+
+    if (watch->kind == API_WATCH_HOSTS &&
+        row->table == STATE_TABLE_HOST_STATUS) {
+        const struct state_host *host =
+            state_host_find_by_name(state, state_host_status_from(row)->host);
+        return host != NULL ? &host->row : NULL;
+    }
+    if (watch->kind != API_WATCH_VOLUMES) {
+        return NULL;
+    }
+    const struct weft_uuid *volume =
+        row->table == STATE_TABLE_MIRROR ? &state_mirror_from(row)->volume
+        : row->table == STATE_TABLE_ATTACHMENT
+            ? &state_attachment_from(row)->volume
+        : row->table == STATE_TABLE_ATTACHMENT_STATUS
+            ? &state_attachment_status_from(row)->volume
+            : NULL;
+    return volume != NULL ? state_row_get(state, STATE_TABLE_VOLUME, volume)
+                          : NULL;
 }
 
 void
 api_watch_changed(struct api *api, const struct state_change *change)
 {
-    const struct state_row *row =
-        change->new_row != NULL ? change->new_row : change->old_row;
-
     LIST_FOREACH (node, &api->watches) {
         struct api_watch *watch = container_of(node, struct api_watch, node);
-        if (watch->kind == API_WATCH_VOLUMES) {
-            watch_volume_change(watch, change);
-        } else if (watch->kind == API_WATCH_EVENTS &&
-                   change->table == STATE_TABLE_EVENT &&
-                   change->kind == STATE_CHANGE_INSERT) {
-            watch_send_event(watch, state_event_from(row));
-        } else if (watch->kind == API_WATCH_HOSTS &&
-                   change->table == STATE_TABLE_HOST) {
-            watch_send_host(watch,
-                            change->kind == STATE_CHANGE_INSERT
-                                ? WEFT__V1__CHANGE_TYPE__ADDED
-                            : change->kind == STATE_CHANGE_DELETE
-                                ? WEFT__V1__CHANGE_TYPE__REMOVED
-                                : WEFT__V1__CHANGE_TYPE__MODIFIED,
-                            state_host_from(row));
-        } else if (watch->kind == API_WATCH_HOSTS &&
-                   change->table == STATE_TABLE_HOST_STATUS &&
-                   change->new_row != NULL) {
-            const struct state_host *host =
-                state_host_find_by_name(api->state,
-                                        state_host_status_from(row)->host);
-            if (host != NULL) {
-                watch_send_host(watch, WEFT__V1__CHANGE_TYPE__MODIFIED, host);
-            }
+        if (change->table == watch_table(watch)) {
+            watch_own_change(watch, change);
+            continue;
+        }
+        const struct state_row *subject =
+            watch_subject(watch, change->new_row != NULL ? change->new_row
+                                                         : change->old_row);
+        if (subject != NULL) {
+            watch_add(watch, WATCH_MODIFIED, &subject->uuid, NULL);
         }
     }
 }
@@ -320,22 +471,7 @@ void
 api_watch_batch_end(struct api *api)
 {
     LIST_FOREACH (node, &api->watches) {
-        struct api_watch *watch = container_of(node, struct api_watch, node);
-        for (uint32_t i = 0; i < watch->dirty_count; i++) {
-            const struct state_volume *row =
-                state_volume_get(api->state, &watch->dirty[i]);
-            if (row != NULL) {
-                watch_send_volume(watch, WEFT__V1__CHANGE_TYPE__MODIFIED, row);
-            }
-        }
-        watch->dirty_count = 0;
-        if (watch->is_broken) {
-            rpc_call_fail_text(watch->call, RPC_RESOURCE_EXHAUSTED,
-                               "WATCH_TOO_SLOW",
-                               "the client does not keep up; start the watch "
-                               "again");
-            watch_end(watch);
-        }
+        watch_pump(container_of(node, struct api_watch, node));
     }
 }
 

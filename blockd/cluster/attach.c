@@ -1,12 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* One volume attached to this host, from its Attachment row to a socket that a
- * guest can use, and back.  See the states in cluster_internal.h.
- *
- * Claiming is statement (d) of STORAGE.md: a durable compare-and-set of (owner
- * instance, epoch + 1) that verifies the view of every mirror; the fencing of
- * the replicas is the mirrors' part.  Releasing is the same in reverse: drained
- * and flushed first, then the row loses its owner and says "clean". */
+ * guest can use, and back.  See the states in cluster_internal.h; claim and
+ * release are in attach_claim.c. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,6 +15,8 @@
 #include "lib/base/log.h"
 
 #define RETRY_NS NS_PER_S
+/* How long blockd, when it is to end, waits for volumes that are held. */
+#define STOP_FORCE_NS (3 * NS_PER_S)
 
 #define ITEM(field, type, text)                  \
     {                                            \
@@ -64,6 +62,9 @@ cvolume_free(struct cvolume *cv)
     struct cluster *cluster = cv->cluster;
 
     meta_free(cv->meta);
+    if (!cv->is_wanted && !cluster->is_stopping) {
+        record_remove(cluster, &cv->volume); /* No guest is left here. */
+    }
     list_remove(&cv->node);
     metric_set_done(&cv->metrics);
     free(cv);
@@ -127,16 +128,20 @@ cvolume_is_ready(struct loop_post *post)
     free(ready);
     cv->cluster->jobs_pending--;
     if (result == 0) {
+        cv->is_ready = true;
+        (void)snprintf(cv->uri, sizeof cv->uri, "%s", cv->pv.uri);
+        record_save(cv, false);
         cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_READY, "");
         cluster_event(cv->cluster, STATE_EVENT_SEVERITY_INFO, cv->resource,
                       "ATTACHED", "epoch %llu, %s",
-                      (unsigned long long)cv->epoch, cv->pv.uri);
-    } else {
+                      (unsigned long long)cv->epoch, cv->uri);
+    } else if (result == -ESTALE) {
+        cv->is_lost = true; /* If it still is to be here: claims it anew. */
+    } else if (result != -ESHUTDOWN) { /* That is our own stop. */
         char text[200];
         (void)snprintf(text, sizeof text, "cannot be served: %s",
                        strerror(-result));
         cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_FAILED, text);
-        cv->is_lost = cv->is_lost || result == -ESTALE;
     }
     cvolume_report(cv);
     cvolume_advance(cv);
@@ -156,6 +161,14 @@ cvolume_ready_there(struct plane_volume *pv, int result)
     loop_post_send(cv->cluster->loop, &ready->post);
 }
 
+/* Nothing runs; it stays so, for people to see, until it is detached. */
+static void
+cvolume_fail(struct cvolume *cv, const char *why)
+{
+    cv->state = CVOLUME_RUNNING;
+    cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_FAILED, why);
+}
+
 static void
 cvolume_started(struct hop *hop)
 {
@@ -165,11 +178,11 @@ cvolume_started(struct hop *hop)
     cv->state = CVOLUME_RUNNING;
     if (pv->result != 0) {
         cv->cluster->jobs_pending--; /* ready() will not come. */
-        cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_FAILED,
-                           strerror(-pv->result));
+        cvolume_fail(cv, strerror(-pv->result));
     } else {
-        record_save(cv);
+        record_save(cv, false); /* A guest that lives on, at the new epoch. */
     }
+    cvolume_check_owner(cv);
     cvolume_advance(cv);
 }
 
@@ -177,7 +190,7 @@ static void
 cvolume_run(struct cvolume *cv)
 {
     if (cv->meta == NULL && meta_new(cv, &cv->meta) != 0) {
-        cv->retry_ns = loop_now_ns() + RETRY_NS;
+        cvolume_fail(cv, "no memory");
         return;
     }
     cv->pv.options.meta = meta_table(cv->meta);
@@ -198,8 +211,7 @@ cvolume_run(struct cvolume *cv)
     int size = snprintf(cv->pv.socket, sizeof cv->pv.socket, "%s/vhost-%s.sock",
                         cv->cluster->run_dir, text);
     if (size < 0 || (size_t)size >= sizeof cv->pv.socket) {
-        cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_FAILED,
-                           "run_dir is too long for a socket's path");
+        cvolume_fail(cv, "run_dir is too long for a socket's path");
         return;
     }
     cv->state = CVOLUME_STARTING;
@@ -207,8 +219,7 @@ cvolume_run(struct cvolume *cv)
     hop_go(&cv->pv.hop, plane_volume_start, cvolume_started);
 }
 
-/* The row is ours: from the row to the reactor. */
-static void
+void
 cvolume_start(struct cvolume *cv)
 {
     struct state *state = cv->cluster->state;
@@ -250,25 +261,76 @@ static void
 cvolume_stop(struct cvolume *cv)
 {
     cv->state = CVOLUME_STOPPING;
-    cv->pv.flush = !cv->is_lost;
+    /* One that has never been ready has nothing to flush, and may be waiting
+     * for replicas that do not come. */
+    cv->pv.flush = !cv->is_lost && cv->is_ready;
+    cv->is_forced = !cv->pv.flush;
+    cv->uri[0] = '\0';
     cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_DETACHING, "");
     hop_go(&cv->pv.hop, plane_volume_stop, cvolume_stopped);
 }
 
+static void
+cvolume_forced(struct hop *hop)
+{
+    struct plane_force *force = container_of(hop, struct plane_force, hop);
+
+    cvolume_advance(container_of(force, struct cvolume, force));
+}
+
+/* A held volume lets nobody wait for ever: neither a forced detach nor the end
+ * of blockd. */
+static void
+cvolume_consider_force(struct cvolume *cv)
+{
+    const struct cluster *cluster = cv->cluster;
+
+    if (cv->is_forced ||
+        (!cv->is_lost &&
+         (!cluster->is_stopping ||
+          loop_now_ns() < cluster->stopping_ns + STOP_FORCE_NS))) {
+        return;
+    }
+    log_warning("cluster", "ended without a flush volume=%s", cv->name);
+    cv->is_forced = true;
+    meta_hurry(cv->meta);
+    cv->force.pv = &cv->pv;
+    hop_go(&cv->force.hop, plane_volume_force, cvolume_forced);
+}
+
 /* ---- All transitions ---- */
+
+/* Neither runs nor is to run. */
+static void
+cvolume_advance_unwanted(struct cvolume *cv)
+{
+    bool is_stopping = cv->cluster->is_stopping;
+    bool is_connected = state_status(cv->cluster->state)->is_connected;
+
+    if (cv->status_busy) {
+        if (is_stopping && !is_connected) {
+            state_txn_cancel(&cv->status_txn);
+        }
+        return;
+    }
+    if (!is_stopping && (loop_now_ns() < cv->retry_ns || !is_connected)) {
+        return;
+    }
+    if (!is_stopping && cvolume_has_leftover(cv)) {
+        cv->state = CVOLUME_RELEASING;
+        cvolume_release(cv);
+    } else if (cv->is_reported) {
+        cvolume_forget(cv);
+    } else {
+        cvolume_free(cv);
+    }
+}
 
 static void
 cvolume_advance_waiting(struct cvolume *cv)
 {
     if (!cv->is_wanted || cv->cluster->is_stopping) {
-        if (cv->status_busy) {
-            return;
-        }
-        if (cv->is_reported) {
-            cvolume_forget(cv);
-        } else {
-            cvolume_free(cv);
-        }
+        cvolume_advance_unwanted(cv);
         return;
     }
     if (loop_now_ns() < cv->retry_ns ||
@@ -277,7 +339,6 @@ cvolume_advance_waiting(struct cvolume *cv)
     }
     const char *obstacle = cvolume_obstacle(cv);
     if (obstacle != NULL) {
-        cv->retry_ns = loop_now_ns() + RETRY_NS / 10;
         cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_ATTACHING,
                            obstacle);
         return;
@@ -285,11 +346,42 @@ cvolume_advance_waiting(struct cvolume *cv)
     cvolume_claim(cv);
 }
 
+static void
+cvolume_advance_releasing(struct cvolume *cv)
+{
+    if (!cv->is_lost && !cv->is_released) {
+        if (loop_now_ns() >= cv->retry_ns || cv->cluster->is_stopping) {
+            cvolume_release(cv);
+        }
+        return;
+    }
+    if (cv->meta != NULL && !meta_is_idle(cv->meta)) {
+        return; /* Its last commits are on their way. */
+    }
+    meta_free(cv->meta);
+    cv->meta = NULL;
+    /* Claimed anew after a loss: not in a tight circle. */
+    cv->retry_ns = cv->is_lost && cv->is_wanted ? loop_now_ns() + RETRY_NS : 0;
+    cv->is_lost = false;
+    cv->is_released = false;
+    cv->is_ready = false;
+    cv->state = CVOLUME_WAITING;
+    cvolume_advance_waiting(cv);
+}
+
 void
 cvolume_advance(struct cvolume *cv)
 {
+    if (cv->state == CVOLUME_STOPPING && !hop_is_away(&cv->force.hop)) {
+        cvolume_consider_force(cv);
+    }
+    if (cv->txn_busy && cv->cluster->is_stopping &&
+        (cv->state == CVOLUME_CLAIMING ||
+         !state_status(cv->cluster->state)->is_connected)) {
+        state_txn_cancel(&cv->txn);
+    }
     if (cv->txn_busy || hop_is_away(&cv->pv.hop) ||
-        hop_is_away(&cv->report_hop)) {
+        hop_is_away(&cv->report_hop) || hop_is_away(&cv->force.hop)) {
         return;
     }
     switch (cv->state) {
@@ -306,21 +398,7 @@ cvolume_advance(struct cvolume *cv)
         }
         return;
     case CVOLUME_RELEASING:
-        if (!cv->is_lost) {
-            if (loop_now_ns() >= cv->retry_ns || cv->cluster->is_stopping) {
-                cvolume_release(cv);
-            }
-            return;
-        }
-        if (cv->meta != NULL && !meta_is_idle(cv->meta)) {
-            return; /* Its last commits are on their way. */
-        }
-        meta_free(cv->meta);
-        cv->meta = NULL;
-        cv->is_lost = false;
-        cv->state = CVOLUME_WAITING;
-        cv->retry_ns = loop_now_ns() + RETRY_NS;
-        cvolume_advance_waiting(cv);
+        cvolume_advance_releasing(cv);
         return;
     }
 }
@@ -356,12 +434,63 @@ cvolume_new(struct cluster *cluster, const struct weft_uuid *volume,
     cv->pv.plane = cv->plane;
     hop_init(&cv->pv.hop, cluster->loop, plane_io(cv->plane));
     hop_init(&cv->report_hop, cluster->loop, plane_io(cv->plane));
+    hop_init(&cv->force.hop, cluster->loop, plane_io(cv->plane));
     list_push_back(&cluster->volumes, &cv->node);
     metric_set_init(&cv->metrics, cluster->registry, cvolume_metrics,
                     ARRAY_COUNT(cvolume_metrics),
                     (const struct metrics_label[]){ { "volume", cv->name },
                                                     { NULL, NULL } });
     return cv;
+}
+
+/* What an earlier blockd of this host has left behind, and nobody wants: the
+ * ownership of a volume, a row of status. */
+static void
+cvolume_adopt(struct cluster *cluster, const struct weft_uuid *uuid)
+{
+    const struct state_volume *row = state_volume_get(cluster->state, uuid);
+    char name[CLUSTER_NAME_SIZE];
+
+    const struct state_attachment *attachment =
+        state_attachment_find_by_volume(cluster->state, uuid);
+
+    if (cvolume_find(cluster, uuid) != NULL ||
+        (attachment != NULL && strcmp(attachment->host, cluster->host) == 0)) {
+        return;
+    }
+    if (row != NULL) {
+        (void)snprintf(name, sizeof name, "%s/%s", row->project, row->name);
+    } else {
+        uuid_format(uuid, name);
+    }
+    struct cvolume *cv =
+        cvolume_new(cluster, uuid, name, STATE_ATTACHMENT_KIND_NBD);
+    if (cv != NULL) {
+        cv->is_wanted = false;
+        cv->is_reported = true;
+        cvolume_advance(cv);
+    }
+}
+
+static void
+cvolume_adopt_all(struct cluster *cluster)
+{
+    struct state *state = cluster->state;
+
+    for (const struct state_volume *row = state_volume_next(state, NULL);
+         row != NULL; row = state_volume_next(state, row)) {
+        if (!uuid_is_nil(&row->owner_instance) &&
+            strcmp(row->owner_host, cluster->host) == 0) {
+            cvolume_adopt(cluster, &row->row.uuid);
+        }
+    }
+    for (const struct state_attachment_status *row =
+             state_attachment_status_next(state, NULL);
+         row != NULL; row = state_attachment_status_next(state, row)) {
+        if (strcmp(row->host, cluster->host) == 0) {
+            cvolume_adopt(cluster, &row->volume);
+        }
+    }
 }
 
 void
@@ -377,6 +506,7 @@ cvolume_sync_all(struct cluster *cluster)
             cv->is_wanted = row != NULL && row->kind == cv->kind &&
                             strcmp(row->host, cluster->host) == 0;
         }
+        cvolume_check_owner(cv);
         cvolume_advance(cv); /* May end it. */
     }
     if (cluster->is_stopping || uuid_is_nil(&cluster->cloud)) {
@@ -402,6 +532,7 @@ cvolume_sync_all(struct cluster *cluster)
             cvolume_advance(cv);
         }
     }
+    cvolume_adopt_all(cluster);
 }
 
 static void
@@ -412,10 +543,11 @@ cvolume_updated(struct hop *hop)
     cvolume_advance(container_of(pv, struct cvolume, pv));
 }
 
-/* Whether the rows differ in their disks from what the reactor was given; the
- * in-sync sets are the mirrors' own commits. */
+/* Whether the rows differ from what the reactor was given: other disks, another
+ * way to them, or a newer view.  A view is mostly the mirror's own commit,
+ * which it knows; but not always (a resumed volume's record may be behind). */
 static bool
-cvolume_disks_changed(struct cvolume *cv)
+cvolume_rows_changed(struct cvolume *cv)
 {
     for (uint32_t i = 0; i < cv->pv.options.mirror_count; i++) {
         const struct state_mirror *mirror =
@@ -426,7 +558,7 @@ cvolume_disks_changed(struct cvolume *cv)
             return false;
         }
         const struct mirror_row *old = &cv->pv.mirrors[i].row;
-        if (row.replica_count != old->replica_count ||
+        if (row.view > old->view || row.replica_count != old->replica_count ||
             memcmp(row.replica, old->replica, sizeof row.replica) != 0) {
             return true;
         }
@@ -444,26 +576,40 @@ cvolume_disks_changed(struct cvolume *cv)
 }
 
 void
+cvolume_check_owner(struct cvolume *cv)
+{
+    const struct cluster *cluster = cv->cluster;
+    const struct state_volume *row =
+        state_volume_get(cluster->state, &cv->volume);
+
+    if (cv->is_lost || !state_status(cluster->state)->is_connected ||
+        (cv->state != CVOLUME_STARTING && cv->state != CVOLUME_RUNNING &&
+         cv->state != CVOLUME_STOPPING)) {
+        return;
+    }
+    if (row != NULL && row->epoch == cv->epoch &&
+        uuid_equal(&row->owner_instance, &cv->instance)) {
+        return;
+    }
+    cv->is_lost = true;
+    cluster_event(cv->cluster, STATE_EVENT_SEVERITY_WARNING, cv->resource,
+                  "OWNER_LOST",
+                  "the volume was taken from this host; its I/O here ends");
+}
+
+void
 cvolume_row_changed(struct cluster *cluster, const struct weft_uuid *volume)
 {
     struct cvolume *cv = cvolume_find(cluster, volume);
     if (cv == NULL || cv->state != CVOLUME_RUNNING) {
         return;
     }
-    const struct state_volume *row = state_volume_get(cluster->state, volume);
-    if (row == NULL || row->epoch != cv->epoch ||
-        !uuid_equal(&row->owner_instance, &cv->instance)) {
-        if (!cv->is_lost) {
-            cv->is_lost = true;
-            cluster_event(cluster, STATE_EVENT_SEVERITY_WARNING, cv->resource,
-                          "OWNER_LOST",
-                          "the volume was taken from this host; its I/O here "
-                          "ends");
-        }
+    cvolume_check_owner(cv);
+    if (cv->is_lost) {
         cvolume_advance(cv);
-        return;
+    } else {
+        cvolume_report(cv);
     }
-    cvolume_report(cv);
 }
 
 /* ---- Every second ---- */
@@ -482,26 +628,46 @@ cvolume_report_back(struct hop *hop)
 {
     struct cvolume *cv = container_of(hop, struct cvolume, report_hop);
 
-    metric_set_update(&cv->metrics, &cv->report);
-    if (cv->state == CVOLUME_RUNNING && cv->report.is_fenced) {
+    cv->seen = cv->report; /* The next report may be under way while we look. */
+    metric_set_update(&cv->metrics, &cv->seen);
+    if (cv->state == CVOLUME_RUNNING && cv->seen.is_fenced) {
         cv->is_lost = true; /* If it still is to be here: claims it anew. */
     }
-    if (cv->state == CVOLUME_RUNNING && cv->report.is_running) {
-        if (cv->report.is_held) {
+    if (cv->state == CVOLUME_RUNNING && cv->seen.is_running) {
+        if (cv->seen.is_held) {
             cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_HELD,
-                               cv->report.reason);
+                               cv->seen.reason);
         } else if (cv->status == STATE_ATTACHMENT_STATUS_STATE_HELD) {
-            cvolume_set_status(cv, STATE_ATTACHMENT_STATUS_STATE_READY, "");
+            cvolume_set_status(cv,
+                               cv->is_ready
+                                   ? STATE_ATTACHMENT_STATUS_STATE_READY
+                                   : STATE_ATTACHMENT_STATUS_STATE_ATTACHING,
+                               "");
         }
-        bool resyncing = false;
         for (uint32_t i = 0; i < cv->pv.options.mirror_count; i++) {
-            resyncing |= cv->report.mirrors[i].resyncing != 0;
-        }
-        if (resyncing || cv->status_dirty) {
-            cvolume_report(cv);
+            cv->status_dirty |= cv->seen.mirrors[i].resyncing != 0;
         }
     }
     cvolume_advance(cv);
+}
+
+/* What could not be told, or was removed by another hand, is told again. */
+static void
+cvolume_report_again(struct cvolume *cv)
+{
+    struct state *state = cv->cluster->state;
+
+    if (!cv->is_wanted || cv->status_busy || cv->cluster->is_stopping ||
+        !state_status(state)->is_connected) {
+        return;
+    }
+    if (cv->status_dirty ||
+        (cv->is_reported &&
+         state_attachment_status_find_by_volume_host(state, &cv->volume,
+                                                     cv->cluster->host) ==
+             NULL)) {
+        cvolume_report(cv);
+    }
 }
 
 void
@@ -509,6 +675,7 @@ cvolume_tick(struct cluster *cluster)
 {
     LIST_FOREACH (node, &cluster->volumes) {
         struct cvolume *cv = container_of(node, struct cvolume, node);
+        cvolume_report_again(cv);
         if (cv->state != CVOLUME_RUNNING || cluster->is_stopping ||
             !cv->is_wanted || cv->is_lost) {
             cvolume_advance(cv); /* May end it. */
@@ -518,7 +685,7 @@ cvolume_tick(struct cluster *cluster)
             continue;
         }
         if (state_status(cluster->state)->is_connected &&
-            cvolume_disks_changed(cv) &&
+            cvolume_rows_changed(cv) &&
             cvolume_fill_mirrors(cv, cv->pv.options.mirror_count)) {
             hop_go(&cv->pv.hop, plane_volume_update, cvolume_updated);
             continue;
@@ -534,6 +701,7 @@ static void
 cvolume_resume(struct cluster *cluster, const struct record *record)
 {
     if (!uuid_equal(&record->boot_id, &cluster->boot_id) ||
+        record->is_pending || /* The row may promise more than we know. */
         cvolume_find(cluster, &record->volume) != NULL) {
         return; /* No guest survived the boot: nothing is urgent. */
     }
@@ -576,4 +744,23 @@ void
 cvolume_resume_all(struct cluster *cluster)
 {
     record_for_each(cluster, cvolume_resume);
+}
+
+/* Of a volume that is not to be here: detached while no blockd was. */
+static void
+cvolume_drop_record(struct cluster *cluster, const struct record *record)
+{
+    const struct state_attachment *row =
+        state_attachment_find_by_volume(cluster->state, &record->volume);
+
+    if ((row == NULL || strcmp(row->host, cluster->host) != 0) &&
+        cvolume_find(cluster, &record->volume) == NULL) {
+        record_remove(cluster, &record->volume);
+    }
+}
+
+void
+cvolume_tidy_records(struct cluster *cluster)
+{
+    record_for_each(cluster, cvolume_drop_record);
 }

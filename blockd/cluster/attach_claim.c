@@ -133,6 +133,7 @@ cvolume_claimed(struct state_txn *txn, int result)
             cvolume_start(cv);
         } else {
             cv->state = CVOLUME_RELEASING; /* Not wanted any more. */
+            cv->pv.clean = cv->clean;      /* Nothing ran. */
             cvolume_advance(cv);
         }
         return;
@@ -211,7 +212,7 @@ cvolume_released(struct state_txn *txn, int result)
         cluster_event(cv->cluster, STATE_EVENT_SEVERITY_INFO, cv->resource,
                       "DETACHED", "%s", cv->pv.clean ? "clean" : "not clean");
     }
-    cv->is_lost = true; /* It is nobody's, or somebody else's. */
+    cv->is_released = true; /* It is nobody's, or somebody else's. */
     cvolume_advance(cv);
 }
 

@@ -35,10 +35,10 @@ cvolume_progress(const struct cvolume *cv, struct state_pair_int_int *ret,
     size_t count = 0;
 
     for (uint32_t i = 0; i < cv->pv.options.mirror_count && count < max; i++) {
-        if (cv->report.mirrors[i].resyncing != 0) {
+        if (cv->seen.mirrors[i].resyncing != 0) {
             ret[count++] = (struct state_pair_int_int){
                 .key = i,
-                .value = cv->report.mirrors[i].percent,
+                .value = cv->seen.mirrors[i].percent,
             };
         }
     }
@@ -60,7 +60,7 @@ cvolume_status_build(struct state_txn *txn, struct state *state)
         .host = host,
         .instance = cv->cluster->instance,
         .state = cv->status,
-        .uri = cv->state == CVOLUME_RUNNING ? cv->pv.uri : "",
+        .uri = cv->uri,
         .reason = cv->reason,
         .progress = progress,
         .progress_count = count,
@@ -113,7 +113,7 @@ cvolume_report(struct cvolume *cv)
         .build = cvolume_status_build,
         .done = cvolume_status_done,
         .comment = "attachment status",
-        .deadline_ns = loop_now_ns() + CLUSTER_TXN_NS,
+        .deadline_ns = cvolume_txn_deadline(cv),
         .flags = STATE_TXN_RETRY,
     };
     state_txn_start(cv->cluster->state, &cv->status_txn);
@@ -157,9 +157,7 @@ cvolume_forget(struct cvolume *cv)
         .build = cvolume_forget_build,
         .done = cvolume_forgotten,
         .comment = "attachment ended",
-        .deadline_ns =
-            loop_now_ns() +
-            (cv->cluster->is_stopping ? 2 * NS_PER_S : CLUSTER_TXN_NS),
+        .deadline_ns = cvolume_txn_deadline(cv),
         .flags = STATE_TXN_RETRY,
     };
     state_txn_start(cv->cluster->state, &cv->txn);

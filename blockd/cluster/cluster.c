@@ -22,6 +22,7 @@ static state_listener_fn cluster_batch_end;
 static state_listener_fn cluster_status_changed;
 static loop_timer_fn cluster_tick;
 static void cluster_maybe_stopped(struct cluster *cluster);
+static void cluster_hurry(struct cluster *cluster);
 
 uint64_t
 cluster_wall_ms(void)
@@ -150,6 +151,7 @@ cluster_new(const struct cluster_options *options, struct err *err,
     list_init(&cluster->disks);
     list_init(&cluster->volumes);
     list_init(&cluster->replicas);
+    list_init(&cluster->events);
     state_uuid_random(&cluster->instance);
     loop_timer_init(&cluster->tick, cluster_tick);
 
@@ -195,12 +197,19 @@ cluster_new(const struct cluster_options *options, struct err *err,
 
 /* ---- The listener ---- */
 
+struct cluster_cloud {
+    struct cluster *cluster;
+    struct plane_cloud set;
+};
+
 static void
 cluster_cloud_set(struct hop *hop)
 {
     struct plane_cloud *set = container_of(hop, struct plane_cloud, hop);
+    struct cluster_cloud *job = container_of(set, struct cluster_cloud, set);
 
-    free(set);
+    job->cluster->jobs_pending--;
+    free(job);
 }
 
 void
@@ -210,9 +219,12 @@ cluster_set_cloud(struct cluster *cluster, const struct weft_uuid *cloud)
         return;
     }
     cluster->cloud = *cloud;
+    cluster->jobs_pending += cluster->plane_count;
     for (uint32_t i = 0; i < cluster->plane_count; i++) {
-        struct plane_cloud *set = calloc(1, sizeof *set);
-        CHECK(set != NULL);
+        struct cluster_cloud *job = calloc(1, sizeof *job);
+        CHECK(job != NULL);
+        struct plane_cloud *set = &job->set;
+        job->cluster = cluster;
         hop_init(&set->hop, cluster->loop, plane_io(cluster->planes[i]));
         set->plane = cluster->planes[i];
         set->cloud = *cloud;
@@ -265,6 +277,9 @@ static void
 cluster_sync(struct cluster *cluster)
 {
     cluster->dirty = false;
+    if (cluster->is_stopped) {
+        return;
+    }
     cluster_learn_cloud(cluster);
     if (!cluster->is_foreign) {
         host_keeper_sync(cluster);
@@ -273,6 +288,10 @@ cluster_sync(struct cluster *cluster)
         (state_status(cluster->state)->has_contents && !cluster->is_foreign)) {
         cdisk_sync_all(cluster);
         cvolume_sync_all(cluster);
+        if (!cluster->records_tidied && !cluster->is_stopping) {
+            cluster->records_tidied = true;
+            cvolume_tidy_records(cluster);
+        }
     }
     cluster_maybe_stopped(cluster);
 }
@@ -304,7 +323,9 @@ void
 cluster_touch(struct cluster *cluster)
 {
     cluster->dirty = true;
-    loop_timer_set(cluster->loop, &cluster->tick, loop_now_ns());
+    if (!cluster->is_stopped) {
+        loop_timer_set(cluster->loop, &cluster->tick, loop_now_ns());
+    }
 }
 
 /* No database since the start: first the disks, then the volumes. */
@@ -324,13 +345,18 @@ static void
 cluster_tick(struct loop_timer *timer)
 {
     struct cluster *cluster = container_of(timer, struct cluster, tick);
-    bool has_contents = state_status(cluster->state)->has_contents;
+    const struct state_status *status = state_status(cluster->state);
 
     loop_timer_set(cluster->loop, &cluster->tick, loop_now_ns() + TICK_NS);
     cluster_sync(cluster);
+    if (cluster->is_stopped) {
+        return;
+    }
     cdisk_tick(cluster);
     cvolume_tick(cluster);
-    if (has_contents && !cluster->is_foreign) {
+    if (cluster->is_stopping) {
+        cluster_hurry(cluster);
+    } else if (status->has_contents && !cluster->is_foreign) {
         replica_tick(cluster);
         replica_consider_all(cluster);
         manager_tick(cluster);
@@ -342,19 +368,32 @@ cluster_tick(struct loop_timer *timer)
 
 /* ---- The end ---- */
 
+/* What waits for a database that is away is not waited for.  The manager's
+ * work can always be left to another. */
+static void
+cluster_hurry(struct cluster *cluster)
+{
+    manager_hurry(cluster);
+    if (!state_status(cluster->state)->is_connected) {
+        cluster_cancel_events(cluster);
+        host_keeper_hurry(cluster);
+        replica_hurry(cluster);
+    }
+}
+
 static void
 cluster_maybe_stopped(struct cluster *cluster)
 {
-    if (!cluster->is_stopping || cluster->stopped == NULL ||
+    if (!cluster->is_stopping || cluster->is_stopped ||
         !cvolume_all_gone(cluster) || !cdisk_all_gone(cluster) ||
         !list_is_empty(&cluster->replicas) || !host_keeper_is_idle(cluster) ||
-        cluster->events_pending > 0 || cluster->jobs_pending > 0) {
+        !manager_is_idle(cluster) || cluster->events_pending > 0 ||
+        cluster->jobs_pending > 0) {
         return;
     }
-    cluster_stopped_fn *stopped = cluster->stopped;
-    cluster->stopped = NULL;
+    cluster->is_stopped = true;
     loop_timer_cancel(cluster->loop, &cluster->tick);
-    stopped(cluster->owner);
+    cluster->stopped(cluster->owner);
 }
 
 void
@@ -363,6 +402,7 @@ cluster_stop(struct cluster *cluster, cluster_stopped_fn *stopped, void *owner)
     CHECK(!cluster->is_stopping);
 
     cluster->is_stopping = true;
+    cluster->stopping_ns = loop_now_ns();
     cluster->stopped = stopped;
     cluster->owner = owner;
     cluster_touch(cluster);
@@ -374,6 +414,7 @@ cluster_free(struct cluster *cluster)
     if (cluster == NULL) {
         return;
     }
+    CHECK(cluster->is_stopped);
     state_unsubscribe(cluster->state, &cluster->listener);
     cluster_free_parts(cluster);
 }

@@ -8,7 +8,8 @@
  *   host.c      rows Global, Host, Host_Status: registration and heartbeat
  *   disk.c      one local disk: open, format, claim, serve
  *   replica.c   replicas on local disks: create, remove by tombstone
- *   attach.c    one volume attached here: claim, run, release
+ *   attach.c    one volume attached here: from its row to a socket, and back
+ *   attach_claim.c   its ownership: claim, release
  *   attach_status.c  what the database is told of it
  *   meta.c      membership commits of the mirrors, batched
  *   record.c    durable local records of running volumes (S22)
@@ -54,7 +55,9 @@ struct cluster {
     bool assume_nonvolatile;
     bool dirty; /* cluster_sync() is wanted. */
     bool is_stopping;
+    uint64_t stopping_ns;        /* Since when. */
     bool disks_resumed, resumed; /* Local records have been looked at. */
+    bool records_tidied;
     uint64_t started_ns;
 
     struct list disks;    /* struct cdisk */
@@ -62,6 +65,7 @@ struct cluster {
     struct list replicas; /* struct creplica: in work */
     struct host_keeper *host_keeper;
     struct manager *manager;
+    struct list events; /* struct event_txn: on their way */
     uint32_t events_pending;
     struct cluster_recent recent[CLUSTER_RECENT_EVENTS];
     uint32_t recent_next;
@@ -69,7 +73,11 @@ struct cluster {
 
     cluster_stopped_fn *stopped;
     void *owner;
+    bool is_stopped;
 };
+
+/* Ends transactions that blockd's end cannot wait for. */
+void cluster_cancel_events(struct cluster *cluster);
 
 /* Wants a cluster_sync() at the end of this turn. */
 void cluster_touch(struct cluster *cluster);
@@ -81,12 +89,13 @@ void cluster_set_cloud(struct cluster *cluster, const struct weft_uuid *cloud);
 WEFT_MUST_CHECK int host_keeper_new(struct cluster *cluster);
 void host_keeper_sync(struct cluster *cluster);
 bool host_keeper_is_idle(const struct cluster *cluster);
+void host_keeper_hurry(struct cluster *cluster);
 void host_keeper_free(struct cluster *cluster);
 
 /* ---- disk.c ----
  *
- *   OPENING --> CLAIMING --> SETTLING --> SERVING --> CLOSING --> (gone)
- *      |           |            |
+ *   OPENING --> CLAIMING --> SETTLING --> SERVING --> CLOSING --> CLOSED
+ *      |           |            |                        |        (told, gone)
  *      +-----------+------------+--> FAILED (tried again), REFUSED (until the
  *                                    row changes) */
 
@@ -96,6 +105,7 @@ enum cdisk_state {
     CDISK_SETTLING,
     CDISK_SERVING,
     CDISK_CLOSING,
+    CDISK_CLOSED,
     CDISK_FAILED,
     CDISK_REFUSED,
 };
@@ -107,9 +117,13 @@ struct cdisk {
     char *path;
     enum cdisk_state state;
     bool is_wanted;
+    bool is_usurped; /* The row has another's claim: closes, then REFUSED. */
     struct plane *plane;
-    struct plane_disk pd; /* Travels with the hop. */
+    struct plane_disk pd;   /* Travels with the hop. */
+    struct store_info info; /* As of the last hop that came back. */
     struct plane_publication publication;
+    struct plane_drop drop;
+    uint32_t drop_next; /* The plane that is asked next. */
     struct weft_uuid row_claim, next_claim;
     struct state_txn txn;
     bool txn_busy;
@@ -119,6 +133,7 @@ struct cdisk {
     struct err err;
     uint64_t retry_ns;
     uint64_t reported_free;
+    bool reported_failed;
     struct metric_set metrics;
 };
 
@@ -141,6 +156,8 @@ void replica_consider(struct cluster *cluster,
 /* A disk has come: all mirrors and tombstones. */
 void replica_consider_all(struct cluster *cluster);
 void replica_tick(struct cluster *cluster);
+/* The database is away and blockd ends: gives up what is in work. */
+void replica_hurry(struct cluster *cluster);
 
 /* ---- attach.c ----
  *
@@ -167,6 +184,9 @@ struct cvolume {
     enum state_attachment_kind kind;
     bool is_wanted;   /* An Attachment names this host. */
     bool is_lost;     /* The row names another owner: do not release. */
+    bool is_released; /* RELEASING: the row says so. */
+    bool is_forced;   /* STOPPING: without a flush. */
+    bool is_ready;    /* Has been so under this claim. */
     bool is_reported; /* An Attachment_Status row may exist. */
     struct weft_uuid instance; /* The owner we are, in the row. */
     uint64_t epoch;
@@ -175,8 +195,11 @@ struct cvolume {
     bool resume;     /* S22 */
     struct plane *plane;
     struct plane_volume pv; /* Travels with the hop. */
+    struct plane_force force;
     struct hop report_hop;
-    struct plane_report report;
+    struct plane_report report; /* Travels with its hop. */
+    struct plane_report seen;   /* The last one that came back. */
+    char uri[512];              /* Of the export; "": none now. */
     struct metric_set metrics;
     struct state_txn txn;
     bool txn_busy;
@@ -199,7 +222,25 @@ void cvolume_row_changed(struct cluster *cluster,
 bool cvolume_all_gone(const struct cluster *cluster);
 /* The database stays away at start: runs what the local records say. */
 void cvolume_resume_all(struct cluster *cluster);
+/* The database is here: records of volumes that are not are removed. */
+void cvolume_tidy_records(struct cluster *cluster);
 void cvolume_advance(struct cvolume *cv);
+/* The row is ours: from the row to the reactor. */
+void cvolume_start(struct cvolume *cv);
+/* Sets is_lost if the row, as we know it, does not name us. */
+void cvolume_check_owner(struct cvolume *cv);
+
+/* ---- attach_claim.c ---- */
+
+/* NULL: all that a claim needs is there; else why not, for people. */
+const char *cvolume_obstacle(const struct cvolume *cv);
+void cvolume_claim(struct cvolume *cv);
+void cvolume_release(struct cvolume *cv);
+/* Whether the row names this host though nothing of it runs; takes over
+ * instance and epoch from it, for cvolume_release(). */
+bool cvolume_has_leftover(struct cvolume *cv);
+/* For a transaction that is started now. */
+uint64_t cvolume_txn_deadline(const struct cvolume *cv);
 
 /* ---- attach_status.c: what the database is told of an attachment ---- */
 
@@ -217,6 +258,9 @@ void cvolume_forget(struct cvolume *cv);
 WEFT_MUST_CHECK int meta_new(struct cvolume *cv, struct meta **ret_meta);
 struct mirror_meta *meta_table(struct meta *meta);
 void meta_free(struct meta *meta);
+/* The volume is forced to end: gives up waiting for the database.  Accepts
+ * NULL. */
+void meta_hurry(struct meta *meta);
 bool meta_is_idle(struct meta *meta);
 /* The Mirror row as the mirror wants it.  False: the row is not usable. */
 bool meta_row_from_state(const struct state_mirror *row,
@@ -235,6 +279,8 @@ struct record {
     uint64_t epoch, size_bytes, extent_bytes, slow_ms;
     uint32_t min_in_sync;
     uint32_t mirror_count;
+    /* A membership commit is under way: the row may say more than this. */
+    uint32_t is_pending;
     enum state_attachment_kind kind;
     struct record_mirror mirrors[VOLUME_MIRRORS_MAX];
 };
@@ -268,13 +314,17 @@ typedef void record_fn(struct cluster *cluster, const struct record *record);
 void record_for_each(struct cluster *cluster, record_fn *fn);
 /* What to write of a running volume. */
 void record_fill(const struct cvolume *cv, struct record *ret_record);
-/* Fills and writes it; a failure is logged. */
-void record_save(const struct cvolume *cv);
+/* Fills and writes it, if a guest may live on it: one that has been ready, now
+ * or before a restart of blockd (S17).  If it cannot be written there is none
+ * afterwards, rather than an old one. */
+void record_save(const struct cvolume *cv, bool is_pending);
 
 /* ---- manager.c ---- */
 
 WEFT_MUST_CHECK int manager_new(struct cluster *cluster);
 void manager_tick(struct cluster *cluster);
+bool manager_is_idle(const struct cluster *cluster);
+void manager_hurry(struct cluster *cluster);
 void manager_free(struct cluster *cluster);
 
 #endif /* BLOCKD_CLUSTER_CLUSTER_INTERNAL_H */

@@ -91,9 +91,11 @@ static int
 cdisk_status_build(struct state_txn *txn, struct state *state)
 {
     struct cdisk *disk = container_of(txn, struct cdisk, status_txn);
+    const struct state_disk *known =
+        state_disk_find_by_disk_uuid(state, &disk->disk);
     const struct state_disk_status *old =
         state_disk_status_find_by_disk_uuid(state, &disk->disk);
-    const struct store_info *info = &disk->pd.info;
+    const struct store_info *info = &disk->info;
     bool serving = disk->state == CDISK_SERVING;
     bool failed = disk->state == CDISK_FAILED || disk->state == CDISK_REFUSED ||
                   (serving && info->failed);
@@ -103,7 +105,7 @@ cdisk_status_build(struct state_txn *txn, struct state *state)
         .host = disk->cluster->host,
         .state = failed    ? STATE_DISK_STATUS_STATE_FAILED
                  : serving ? STATE_DISK_STATUS_STATE_SERVING
-                 : disk->state == CDISK_CLOSING
+                 : disk->state == CDISK_CLOSING || disk->state == CDISK_CLOSED
                      ? STATE_DISK_STATUS_STATE_CLOSED
                      : STATE_DISK_STATUS_STATE_OPENING,
         .error = failed ? (disk->err.text[0] != '\0' ? disk->err.text
@@ -111,6 +113,9 @@ cdisk_status_build(struct state_txn *txn, struct state *state)
                         : "",
     };
 
+    if (known == NULL || strcmp(known->host, disk->cluster->host) != 0) {
+        return STATE_TXN_NOTHING; /* Deleted, and its status with it. */
+    }
     if (serving) {
         uint64_t slot = info->slot_bytes;
         row.free_bytes = info->slots_free * slot;
@@ -134,6 +139,7 @@ cdisk_status_build(struct state_txn *txn, struct state *state)
 }
 
 static void cdisk_report(struct cdisk *disk);
+static void cdisk_free(struct cdisk *disk);
 
 static void
 cdisk_status_done(struct state_txn *txn, int result)
@@ -142,6 +148,10 @@ cdisk_status_done(struct state_txn *txn, int result)
     (void)result; /* Told again by the tick. */
 
     disk->status_busy = false;
+    if (disk->state == CDISK_CLOSED) {
+        cdisk_free(disk);
+        return;
+    }
     if (disk->status_dirty) {
         cdisk_report(disk);
     }
@@ -161,7 +171,8 @@ cdisk_report(struct cdisk *disk)
         .build = cdisk_status_build,
         .done = cdisk_status_done,
         .comment = "disk status",
-        .deadline_ns = loop_now_ns() + CLUSTER_TXN_NS,
+        .deadline_ns = loop_now_ns() +
+                       (disk->cluster->is_stopping ? NS_PER_S : CLUSTER_TXN_NS),
         .flags = STATE_TXN_RETRY,
     };
     state_txn_start(disk->cluster->state, &disk->status_txn);
@@ -196,11 +207,20 @@ cdisk_refuse_done(struct state_txn *txn, int result)
     cdisk_advance(disk);
 }
 
+static bool
+cdisk_is_leaving(const struct cdisk *disk)
+{
+    return !disk->is_wanted || disk->is_usurped || disk->cluster->is_stopping;
+}
+
 static void
 cdisk_fail(struct cdisk *disk, bool refused)
 {
     disk->state = refused ? CDISK_REFUSED : CDISK_FAILED;
     disk->retry_ns = loop_now_ns() + RETRY_NS;
+    if (cdisk_is_leaving(disk)) {
+        return; /* It was closed over our head. */
+    }
     char name[CLUSTER_NAME_SIZE], text[UUID_TEXT_SIZE];
     uuid_format(&disk->disk, text);
     (void)snprintf(name, sizeof name, "hosts/%s/disks/%s", disk->cluster->host,
@@ -231,7 +251,7 @@ cdisk_record(const struct cdisk *disk)
     struct disk_record record = {
         .disk = disk->disk,
         .cloud = disk->cluster->cloud,
-        .claim = disk->next_claim,
+        .claim = disk->info.claim_current,
         .boot_id = disk->cluster->boot_id,
     };
     int need = snprintf(record.path, sizeof record.path, "%s", disk->path);
@@ -262,6 +282,7 @@ cdisk_published(struct hop *hop)
         return;
     }
     disk->state = CDISK_SERVING;
+    disk->info = pd->info;
     cdisk_record(disk);
     log_info("cluster", "disk in service path=%s slots=%llu free=%llu",
              disk->path, (unsigned long long)pd->info.slots_total,
@@ -314,7 +335,7 @@ cdisk_claim_build(struct state_txn *txn, struct state *state)
         .claim = disk->next_claim,
         .state = STATE_DISK_STATE_READY,
         .error = "",
-        .size_bytes = disk->pd.info.size_bytes,
+        .size_bytes = disk->info.size_bytes,
         .device_class = old->device_class[0] != '\0'
                             ? old->device_class
                             : disk_class_find(disk->path),
@@ -366,7 +387,14 @@ cdisk_opened(struct hop *hop)
         cdisk_advance(disk);
         return;
     }
-    if (disk->resume) {
+    disk->info = pd->info;
+    disk->next_claim = pd->next_claim;
+    if (cdisk_is_leaving(disk)) {
+        disk->state = CDISK_FAILED;
+        cdisk_advance(disk);
+        return;
+    }
+    if (pd->is_resume) {
         /* The row said this claim when we last saw it, on this boot. */
         disk->state = CDISK_SETTLING;
         hop_go(&disk->pd.hop, plane_disk_serve, cdisk_serving);
@@ -394,6 +422,7 @@ cdisk_open_with(struct cdisk *disk, bool may_format)
     disk->pd.row_claim = disk->row_claim;
     disk->pd.next_claim = disk->next_claim;
     disk->pd.may_format = may_format;
+    disk->pd.is_resume = disk->resume;
     disk->pd.assume_nonvolatile = disk->cluster->assume_nonvolatile;
     hop_go(&disk->pd.hop, plane_disk_open, cdisk_opened);
 }
@@ -404,10 +433,16 @@ cdisk_open(struct cdisk *disk)
     const struct state_disk *row =
         state_disk_find_by_disk_uuid(disk->cluster->state, &disk->disk);
 
-    disk->state = CDISK_OPENING;
     err_clear(&disk->err);
-    if (row == NULL) {
-        return; /* cdisk_sync_all() closes it. */
+    disk->retry_ns = loop_now_ns() + RETRY_NS;
+    if (row == NULL && !disk->resume) {
+        disk->state = CDISK_FAILED; /* cdisk_sync_all() closes it. */
+        return;
+    }
+    disk->state = CDISK_OPENING;
+    if (row == NULL) { /* By its local record, as before. */
+        cdisk_open_with(disk, false);
+        return;
     }
     disk->resume = false;
     disk->row_claim = row->claim;
@@ -415,15 +450,14 @@ cdisk_open(struct cdisk *disk)
     cdisk_open_with(disk, row->state == STATE_DISK_STATE_ADDING);
 }
 
-/* ---- Close ---- */
-
-/* ---- Close ---- */
+/* ---- Close ----
+ *
+ * In order: no peer can reach it any more (unpublish); no volume of ours refers
+ * to it (a drop on each plane); the store is closed; the database is told. */
 
 static void
-cdisk_closed(struct hop *hop)
+cdisk_free(struct cdisk *disk)
 {
-    struct plane_disk *pd = container_of(hop, struct plane_disk, hop);
-    struct cdisk *disk = container_of(pd, struct cdisk, pd);
     struct cluster *cluster = disk->cluster;
 
     list_remove(&disk->node);
@@ -437,23 +471,62 @@ cdisk_closed(struct hop *hop)
 }
 
 static void
+cdisk_closed(struct hop *hop)
+{
+    struct plane_disk *pd = container_of(hop, struct plane_disk, hop);
+    struct cdisk *disk = container_of(pd, struct cdisk, pd);
+    bool is_usurped = disk->is_usurped;
+
+    disk->is_usurped = false;
+    disk->state = CDISK_CLOSED;
+    if (is_usurped && !cdisk_is_leaving(disk)) {
+        disk_record_remove(disk->cluster, &disk->disk);
+        cdisk_fail(disk, true);
+    } else if (disk->is_wanted &&
+               state_status(disk->cluster->state)->is_connected) {
+        cdisk_report(disk); /* Then it goes. */
+    } else {
+        cdisk_free(disk);
+    }
+}
+
+static void
+cdisk_dropped(struct hop *hop)
+{
+    struct plane_drop *drop = container_of(hop, struct plane_drop, hop);
+    struct cdisk *disk = container_of(drop, struct cdisk, drop);
+    struct cluster *cluster = disk->cluster;
+
+    if (disk->pd.store == NULL || disk->drop_next == cluster->plane_count) {
+        hop_go(&disk->pd.hop, plane_disk_close, cdisk_closed);
+        return;
+    }
+    struct plane *plane = cluster->planes[disk->drop_next++];
+    hop_init(&disk->drop.hop, cluster->loop, plane_io(plane));
+    disk->drop.plane = plane;
+    disk->drop.store = disk->pd.store;
+    hop_go(&disk->drop.hop, plane_drop_store, cdisk_dropped);
+}
+
+static void
 cdisk_unpublished(struct hop *hop)
 {
     struct plane_publication *publication =
         container_of(hop, struct plane_publication, hop);
     struct cdisk *disk = container_of(publication, struct cdisk, publication);
 
-    hop_go(&disk->pd.hop, plane_disk_close, cdisk_closed);
+    cdisk_dropped(&disk->drop.hop);
 }
 
 static void
 cdisk_close(struct cdisk *disk)
 {
     disk->state = CDISK_CLOSING;
+    disk->drop_next = 0;
     if (disk->publication.link != NULL) {
         hop_go(&disk->publication.hop, plane_unpublish, cdisk_unpublished);
     } else {
-        hop_go(&disk->pd.hop, plane_disk_close, cdisk_closed);
+        cdisk_dropped(&disk->drop.hop);
     }
 }
 
@@ -461,12 +534,23 @@ cdisk_close(struct cdisk *disk)
 static void
 cdisk_advance(struct cdisk *disk)
 {
+    const struct cluster *cluster = disk->cluster;
+
+    if (cluster->is_stopping && !state_status(cluster->state)->is_connected) {
+        if (disk->txn_busy) {
+            state_txn_cancel(&disk->txn);
+        }
+        if (disk->status_busy) {
+            state_txn_cancel(&disk->status_txn);
+        }
+    }
     if (hop_is_away(&disk->pd.hop) || hop_is_away(&disk->publication.hop) ||
-        disk->txn_busy || disk->status_busy || disk->state == CDISK_CLOSING) {
+        disk->txn_busy || disk->status_busy || disk->state == CDISK_CLOSING ||
+        disk->state == CDISK_CLOSED) {
         return;
     }
-    if (!disk->is_wanted || disk->cluster->is_stopping) {
-        if (!cvolume_all_gone(disk->cluster) && disk->cluster->is_stopping) {
+    if (cdisk_is_leaving(disk)) {
+        if (!cvolume_all_gone(cluster) && cluster->is_stopping) {
             return; /* Volumes first: they flush. */
         }
         cdisk_close(disk);
@@ -475,6 +559,27 @@ cdisk_advance(struct cdisk *disk)
     if (disk->state == CDISK_FAILED && loop_now_ns() >= disk->retry_ns) {
         cdisk_open(disk);
     }
+}
+
+/* S13: of two that hold a disk, the one whose claim the row has serves it. Ours
+ * was committed before we served; this is for a disk that was resumed without
+ * the database, and for an administrator who gave it to another. */
+static void
+cdisk_check_claim(struct cdisk *disk, const struct state_disk *row)
+{
+    const struct store_info *info = &disk->info;
+
+    if (disk->state != CDISK_SERVING || disk->is_usurped ||
+        uuid_equal(&row->claim, &info->claim_current) ||
+        (!uuid_is_nil(&info->claim_next) &&
+         uuid_equal(&row->claim, &info->claim_next))) {
+        return;
+    }
+    err_set(&disk->err,
+            "another host has claimed disk %s; it is a copy or was moved: "
+            "remove one of them",
+            disk->path);
+    disk->is_usurped = true;
 }
 
 /* ---- Wanted against actual ---- */
@@ -519,6 +624,9 @@ cdisk_sync_all(struct cluster *cluster)
                               strcmp(row->host, cluster->host) == 0 &&
                               strcmp(row->path, disk->path) == 0;
         }
+        if (row != NULL && state_status(cluster->state)->is_connected) {
+            cdisk_check_claim(disk, row);
+        }
         cdisk_advance(disk); /* May end it. */
     }
     if (cluster->is_stopping || uuid_is_nil(&cluster->cloud)) {
@@ -547,10 +655,13 @@ cdisk_inspected(struct hop *hop)
                           ? free_slots - disk->reported_free
                           : disk->reported_free - free_slots;
 
+    disk->info = pd->info;
     metric_set_update(&disk->metrics, pd);
     /* A per cent is enough for placement; people see it within a second. */
-    if (change * 100 > pd->info.slots_total || pd->info.failed) {
+    if (change * 100 > pd->info.slots_total ||
+        pd->info.failed != disk->reported_failed) {
         disk->reported_free = free_slots;
+        disk->reported_failed = pd->info.failed;
         cdisk_report(disk);
     }
     cdisk_advance(disk);

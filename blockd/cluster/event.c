@@ -15,6 +15,7 @@
 
 struct event_txn {
     struct cluster *cluster;
+    struct list node;
     struct state_txn txn;
     struct weft_uuid uuid;
     enum state_event_severity severity;
@@ -53,7 +54,19 @@ event_done(struct state_txn *txn, int result)
                   event->object, result);
     }
     event->cluster->events_pending--;
+    list_remove(&event->node);
+    if (event->cluster->is_stopping) {
+        cluster_touch(event->cluster);
+    }
     free(event);
+}
+
+void
+cluster_cancel_events(struct cluster *cluster)
+{
+    LIST_FOREACH (node, &cluster->events) {
+        state_txn_cancel(&container_of(node, struct event_txn, node)->txn);
+    }
 }
 
 /* FNV-1a over what makes two events the same to people. */
@@ -145,5 +158,6 @@ cluster_event(struct cluster *cluster, enum state_event_severity severity,
         .deadline_ns = loop_now_ns() + 60 * NS_PER_S,
     };
     cluster->events_pending++;
+    list_push_back(&cluster->events, &event->node);
     state_txn_start(cluster->state, &event->txn);
 }

@@ -6,7 +6,10 @@
  * what it builds on.
  *
  *   - a new volume becomes "ready" when all its replicas exist
- *   - the oldest events go when there are more than EVENTS_MAX */
+ *   - the oldest events go when there are more than EVENTS_MAX, and the oldest
+ *     records of operations likewise
+ *   - tombstones on disks that do not exist any more go (DeleteDisk takes them
+ *     along; this is for a volume that was deleted at the same moment) */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,6 +20,8 @@
 
 #define EVENTS_MAX 1000u
 #define EVENTS_SLACK 100u
+#define OPERATIONS_MAX 5000u
+#define OPERATIONS_SLACK 500u
 
 struct manager {
     struct cluster *cluster;
@@ -140,11 +145,66 @@ manager_build_events(struct state_txn *txn, struct state *state)
 }
 
 static int
+manager_compare_operations(const void *a, const void *b)
+{
+    const struct state_operation *const *left = a;
+    const struct state_operation *const *right = b;
+
+    return ((*left)->create_time_ms > (*right)->create_time_ms) -
+           ((*left)->create_time_ms < (*right)->create_time_ms);
+}
+
+/* A request that is repeated after so many others is taken for a new one. */
+static bool
+manager_build_operations(struct state_txn *txn, struct state *state)
+{
+    size_t count = state_row_count(state, STATE_TABLE_OPERATION);
+    if (count <= OPERATIONS_MAX + OPERATIONS_SLACK) {
+        return false;
+    }
+    const struct state_operation **rows = calloc(count, sizeof *rows);
+    if (rows == NULL) {
+        return false;
+    }
+    size_t got = 0;
+    for (const struct state_operation *row = state_operation_next(state, NULL);
+         row != NULL && got < count; row = state_operation_next(state, row)) {
+        rows[got++] = row;
+    }
+    qsort(rows, got, sizeof *rows, manager_compare_operations);
+    for (size_t i = 0; i + OPERATIONS_MAX < got; i++) {
+        state_txn_delete(txn, STATE_TABLE_OPERATION, &rows[i]->row.uuid);
+    }
+    free(rows);
+    return true;
+}
+
+static bool
+manager_build_tombstones(struct state_txn *txn, struct state *state)
+{
+    bool any = false;
+
+    for (const struct state_tombstone *row = state_tombstone_next(state, NULL);
+         row != NULL; row = state_tombstone_next(state, row)) {
+        if (state_disk_find_by_disk_uuid(state, &row->disk_uuid) == NULL) {
+            struct state_disk absent = { .row.table = STATE_TABLE_DISK,
+                                         .disk_uuid = row->disk_uuid };
+            state_txn_verify_absent(txn, &absent.row, STATE_DISK_COL_DISK_UUID);
+            state_txn_delete(txn, STATE_TABLE_TOMBSTONE, &row->row.uuid);
+            any = true;
+        }
+    }
+    return any;
+}
+
+static int
 manager_build(struct state_txn *txn, struct state *state)
 {
     bool any = manager_build_volumes(txn, state);
 
     any |= manager_build_events(txn, state);
+    any |= manager_build_operations(txn, state);
+    any |= manager_build_tombstones(txn, state);
     return any ? 0 : STATE_TXN_NOTHING;
 }
 
@@ -154,6 +214,9 @@ manager_done(struct state_txn *txn, int result)
     struct manager *manager = container_of(txn, struct manager, txn);
 
     manager->txn_busy = false;
+    if (manager->cluster->is_stopping) {
+        cluster_touch(manager->cluster);
+    }
     if (result != 0 && result != -ECANCELED) {
         log_debug("cluster", "manager's work not committed result=%d", result);
     }
@@ -181,6 +244,20 @@ manager_tick(struct cluster *cluster)
     manager->txn_busy = true;
     manager->has_work = false;
     state_txn_start(cluster->manager_state, &manager->txn);
+}
+
+bool
+manager_is_idle(const struct cluster *cluster)
+{
+    return !cluster->manager->txn_busy;
+}
+
+void
+manager_hurry(struct cluster *cluster)
+{
+    if (cluster->manager->txn_busy) {
+        state_txn_cancel(&cluster->manager->txn);
+    }
 }
 
 void

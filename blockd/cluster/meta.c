@@ -314,10 +314,19 @@ meta_judge(struct meta *meta, struct mirror_commit *op, int result)
     return row.view != op->view ? -ECANCELED : -EAGAIN;
 }
 
+static bool
+meta_has_record(const struct meta *meta)
+{
+    return meta->cv->state == CVOLUME_RUNNING ||
+           meta->cv->state == CVOLUME_STOPPING;
+}
+
 static void
 meta_done(struct state_txn *txn, int result)
 {
     struct meta *meta = container_of(txn, struct meta, txn);
+
+    bool is_settled = true;
 
     meta->is_sent = false;
     if (result != 0) {
@@ -329,6 +338,7 @@ meta_done(struct state_txn *txn, int result)
         struct mirror_commit *op =
             container_of(node, struct mirror_commit, node);
         int verdict = meta_judge(meta, op, result);
+        is_settled = is_settled && verdict != -EAGAIN;
         if (verdict == 0) {
             cluster_event(meta->cluster, STATE_EVENT_SEVERITY_INFO,
                           meta->cv->resource, "MEMBERSHIP",
@@ -339,8 +349,9 @@ meta_done(struct state_txn *txn, int result)
         }
         meta_settle(meta, op, verdict);
     }
-    if (result == 0 && meta->cv->state == CVOLUME_RUNNING) {
-        record_save(meta->cv);
+    /* Whatever is not settled will be asked for again, at the same view. */
+    if (is_settled && meta_has_record(meta)) {
+        record_save(meta->cv, false);
     }
     cvolume_row_changed(meta->cluster, &meta->cv->volume);
     meta_send(meta);
@@ -367,6 +378,9 @@ meta_send(struct meta *meta)
         list_push_back(&meta->sent, &op->node);
         meta->sent_count++;
     }
+    if (meta_has_record(meta)) {
+        record_save(meta->cv, true); /* Durable before it can be committed. */
+    }
     meta->is_sent = true;
     meta->txn = (struct state_txn){
         .build = meta_build,
@@ -375,6 +389,14 @@ meta_send(struct meta *meta)
         .deadline_ns = loop_now_ns() + META_TXN_NS,
     };
     state_txn_start(meta->cluster->state, &meta->txn);
+}
+
+void
+meta_hurry(struct meta *meta)
+{
+    if (meta != NULL && meta->is_sent) {
+        state_txn_cancel(&meta->txn);
+    }
 }
 
 static void

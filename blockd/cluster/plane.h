@@ -63,8 +63,10 @@ struct plane_disk {
     struct plane *plane;
     /* In. */
     const char *path;
-    struct weft_uuid disk, cloud, boot_id, row_claim, next_claim;
+    struct weft_uuid disk, cloud, boot_id, row_claim;
+    struct weft_uuid next_claim; /* Out, too: one that was not settled stays. */
     bool may_format;
+    bool is_resume; /* 'row_claim' is in force: serve without a new one. */
     bool assume_nonvolatile;
     /* Out. */
     int result;
@@ -79,12 +81,15 @@ struct plane_disk {
     struct store_claim claim;
     struct store_close close;
     bool is_formatted;
+    bool
+        lost_writes; /* An open failed with -EIO: its cache may be gone (S6). */
     bool is_refused; /* Closing because it is not ours. */
 };
 
 /* Opens the file or device (formats it if it is blank and that is allowed),
  * recovers the store, checks whose it is, writes the claim.  result: -errno
- * with text; -EPERM: refused, trying again will not help. */
+ * with text; -EPERM: refused, trying again will not help.  Again after a claim
+ * that could not be committed: the store is open still. */
 void plane_disk_open(struct hop *hop);
 /* The claim is committed: settles it and serves. */
 void plane_disk_serve(struct hop *hop);

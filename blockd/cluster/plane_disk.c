@@ -55,7 +55,8 @@ plane_disk_objection(const struct plane_disk *pd)
     }
     if (!uuid_equal(&pd->row_claim, &info->claim_current) &&
         !uuid_equal(&pd->row_claim, &info->claim_previous) &&
-        !uuid_equal(&pd->row_claim, &info->claim_next)) {
+        (uuid_is_nil(&info->claim_next) ||
+         !uuid_equal(&pd->row_claim, &info->claim_next))) {
         return "its claim is not the one in the database: it is an old copy, "
                "or was served elsewhere since";
     }
@@ -87,6 +88,31 @@ plane_disk_claim(struct plane_disk *pd, bool committed)
     store_claim_start(&pd->claim);
 }
 
+/* The store is open: is it ours, and under which claim? */
+static void
+plane_disk_check(struct plane_disk *pd)
+{
+    store_info_get(pd->store, &pd->info);
+    const char *objection = plane_disk_objection(pd);
+    if (objection != NULL) {
+        err_set(&pd->err, "%s: %s", pd->path, objection);
+        pd->close.store = pd->store;
+        pd->close.done = plane_disk_refused;
+        store_close_start(&pd->close);
+        return;
+    }
+    if (pd->is_resume) {
+        hop_return(&pd->hop);
+        return;
+    }
+    /* The transaction for a claim that was not settled may be committed, or be
+     * committed yet.  With another one we would then refuse our own disk. */
+    if (!uuid_is_nil(&pd->info.claim_next)) {
+        pd->next_claim = pd->info.claim_next;
+    }
+    plane_disk_claim(pd, false);
+}
+
 static void
 plane_disk_opened(struct store_open *op, int result)
 {
@@ -95,6 +121,9 @@ plane_disk_opened(struct store_open *op, int result)
     if (result == -EMEDIUMTYPE && pd->may_format && !pd->is_formatted) {
         plane_disk_open_store(pd); /* Formats first. */
         return;
+    }
+    if (result == -EIO) {
+        pd->lost_writes = true; /* S6: the next open begins an incarnation. */
     }
     if (result != 0) {
         err_set(&pd->err, "%s: %s", pd->path,
@@ -106,17 +135,9 @@ plane_disk_opened(struct store_open *op, int result)
         return;
     }
     pd->file = NULL; /* The store's. */
+    pd->lost_writes = false;
     pd->store = op->store;
-    store_info_get(pd->store, &pd->info);
-    const char *objection = plane_disk_objection(pd);
-    if (objection != NULL) {
-        err_set(&pd->err, "%s: %s", pd->path, objection);
-        pd->close.store = pd->store;
-        pd->close.done = plane_disk_refused;
-        store_close_start(&pd->close);
-        return;
-    }
-    plane_disk_claim(pd, false);
+    plane_disk_check(pd);
 }
 
 static void
@@ -125,7 +146,7 @@ plane_disk_load(struct plane_disk *pd)
     pd->open = (struct store_open){
         .io = pd->plane->io,
         .file = pd->file,
-        .options.boot_id = pd->boot_id,
+        .options = { .boot_id = pd->boot_id, .lost_writes = pd->lost_writes },
         .done = plane_disk_opened,
     };
     store_open_start(&pd->open);
@@ -170,8 +191,7 @@ plane_disk_open(struct hop *hop)
     pd->is_formatted = false;
     err_clear(&pd->err);
     if (pd->store != NULL) { /* A claim that could not be committed. */
-        store_info_get(pd->store, &pd->info);
-        plane_disk_claim(pd, false);
+        plane_disk_check(pd);
         return;
     }
     int result = io_file_open(pd->plane->io, pd->path, mode, &pd->file);
@@ -212,6 +232,13 @@ plane_disk_serve(struct hop *hop)
 {
     struct plane_disk *pd = plane_disk_of(hop);
 
+    if (pd->is_resume) {
+        pd->result = 0;
+        store_serve(pd->store);
+        store_info_get(pd->store, &pd->info);
+        hop_return(hop);
+        return;
+    }
     plane_disk_claim(pd, true);
     pd->claim.done = plane_disk_settled;
 }

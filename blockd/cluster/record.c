@@ -7,9 +7,13 @@
  *
  * The content is the structure itself behind {magic, version, size, CRC32C}: it
  * is read by the same program on the same machine only, and what does not match
- * exactly is as good as no record: the volume then waits for the database.  A
- * record may be older than the last membership change; the replicas persist
- * their view and refuse, or tell a newer one (S12), so that this is safe. */
+ * exactly is as good as no record: the volume then waits for the database.
+ *
+ * A record may be older than the row.  If the in-sync set has shrunk since, a
+ * replica of the newer view tells (it persisted that before anything was
+ * acknowledged under it, S12).  If it has grown, nobody may know: hence a
+ * record is marked "pending" before a membership commit is sent, and a volume
+ * whose record says so is not resumed. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -26,7 +30,7 @@
 #include "lib/base/log.h"
 
 #define RECORD_MAGIC UINT64_C(0x5745465452454331) /* "WEFTREC1" */
-#define RECORD_VERSION 1u
+#define RECORD_VERSION 2u
 #define RECORD_PATH_SIZE 600
 
 struct record_header {
@@ -154,8 +158,12 @@ record_drop(const struct cluster *cluster, const char *kind,
 {
     char path[RECORD_PATH_SIZE];
 
-    if (record_path(cluster, kind, uuid, "", path) == 0) {
-        (void)unlink(path); /* None is as well; one too many is harmless. */
+    char directory[RECORD_PATH_SIZE];
+
+    if (record_path(cluster, kind, uuid, "", path) == 0 &&
+        record_path(cluster, kind, NULL, "", directory) == 0 &&
+        unlink(path) == 0) {
+        (void)!record_sync_directory(directory);
     }
 }
 
@@ -196,6 +204,32 @@ record_write(const struct cluster *cluster, const struct record *record)
                       sizeof *record);
 }
 
+/* The checksum was right; this is against a mistake of our own. */
+static bool
+record_is_sane(const struct record *record)
+{
+    if (record->mirror_count == 0 ||
+        record->mirror_count > VOLUME_MIRRORS_MAX ||
+        memchr(record->name, '\0', sizeof record->name) == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < record->mirror_count; i++) {
+        const struct mirror_row *row = &record->mirrors[i].row;
+        if (row->replica_count == 0 ||
+            row->replica_count > STORE_REPLICAS_MAX || row->in_sync == 0 ||
+            (row->in_sync >> row->replica_count) != 0) {
+            return false;
+        }
+        for (uint32_t j = 0; j < row->replica_count; j++) {
+            if (memchr(record->mirrors[i].address[j], '\0', IO_ADDRESS_SIZE) ==
+                NULL) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 int
 record_read(const struct cluster *cluster, const struct weft_uuid *volume,
             struct record *ret_record)
@@ -206,10 +240,7 @@ record_read(const struct cluster *cluster, const struct weft_uuid *volume,
     if (result == 0) {
         result = record_get(path, ret_record, sizeof *ret_record);
     }
-    if (result == 0 && ret_record->mirror_count > VOLUME_MIRRORS_MAX) {
-        result = -EUCLEAN;
-    }
-    return result;
+    return result == 0 && !record_is_sane(ret_record) ? -EUCLEAN : result;
 }
 
 void
@@ -228,7 +259,7 @@ record_for_each(struct cluster *cluster, record_fn *fn)
     while (dir != NULL && record != NULL &&
            record_next(cluster, "volumes", dir, path)) {
         if (record_get(path, record, sizeof *record) == 0 &&
-            record->mirror_count <= VOLUME_MIRRORS_MAX) {
+            record_is_sane(record)) {
             fn(cluster, record);
         }
     }
@@ -271,13 +302,17 @@ record_fill(const struct cvolume *cv, struct record *ret_record)
 }
 
 void
-record_save(const struct cvolume *cv)
+record_save(const struct cvolume *cv, bool is_pending)
 {
+    if (!cv->is_ready && !cv->live_guest) {
+        return;
+    }
     struct record *record = malloc(sizeof *record);
     int result = -ENOMEM;
 
     if (record != NULL) {
         record_fill(cv, record);
+        record->is_pending = is_pending;
         result = record_write(cv->cluster, record);
         free(record);
     }
@@ -286,6 +321,7 @@ record_save(const struct cvolume *cv)
                     "no local record, a restart of blockd will need the "
                     "database volume=%s result=%d",
                     cv->name, result);
+        record_remove(cv->cluster, &cv->volume);
     }
 }
 

@@ -5,8 +5,9 @@
  * A replica that a Mirror row places on a disk of ours is created once: a row
  * Replica_Status then says that it exists.  If that row is there and the store
  * has no such replica, it was lost (the disk was replaced, or rolled back): it
- * is never created again behind the owner's back, but reported (S12, S13).  A
- * replica is removed only by a Tombstone whose time has come. */
+ * is never created again behind the owner's back (S12, S13); the owner, whose
+ * requests are refused, counts it as stale.  A replica is removed only by a
+ * Tombstone whose time has come. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -94,7 +95,9 @@ creplica_recorded(struct state_txn *txn, int result)
                     result, txn->error); /* Tried again by the tick. */
     }
     creplica_free(job);
-    cluster_touch(cluster);
+    if (result == 0 || cluster->is_stopping) {
+        cluster_touch(cluster);
+    }
 }
 
 static void
@@ -122,6 +125,9 @@ creplica_done(struct hop *hop)
                       job->job == CREPLICA_CREATE ? "created" : "removed",
                       strerror(-result));
         creplica_free(job);
+        if (cluster->is_stopping) {
+            cluster_touch(cluster);
+        }
         return;
     }
     job->txn = (struct state_txn){
@@ -235,6 +241,17 @@ replica_consider_all(struct cluster *cluster)
              state_mirror_next(cluster->state, NULL);
          mirror != NULL; mirror = state_mirror_next(cluster->state, mirror)) {
         replica_consider(cluster, mirror);
+    }
+}
+
+void
+replica_hurry(struct cluster *cluster)
+{
+    LIST_FOREACH (node, &cluster->replicas) {
+        struct creplica *job = container_of(node, struct creplica, node);
+        if (!hop_is_away(&job->request.hop)) {
+            state_txn_cancel(&job->txn);
+        }
     }
 }
 

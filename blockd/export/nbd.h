@@ -9,13 +9,16 @@
  * number of clients (to connections_max) may use one export at a time: all of
  * them share one flush domain, so CAN_MULTI_CONN is told.
  *
- *   (1) Nothing a client sends is trusted: lengths are bounded before memory is
- *       taken, ranges are checked against the volume, and a stream that cannot
- * be followed is cut. (2) A write's bytes are copied and checksummed once, from
- * the receive buffer into the payload. (3) When requests or payloads run out,
- * the connection stops reading: the client is slowed, nothing is refused. (4) A
- * client that goes away leaves nothing: what is in flight settles, then its
- * memory is freed.
+ *   (1) Nothing a client sends is trusted: lengths are bounded before memory
+ *       is taken, ranges are checked against the volume, and a stream that
+ *       cannot be followed is cut.
+ *   (2) A write's bytes are copied and checksummed once, from the receive
+ *       buffer into the payload.
+ *   (3) When requests or payloads run out, the connection stops reading: the
+ *       client is slowed, nothing is refused.  Only a client that stands still
+ *       for half a minute while others wait for what it holds is cut.
+ *   (4) A client that goes away leaves nothing: what is in flight settles, then
+ *       its memory is freed.
  *
  * Thread: the reactor of 'io'; the exported volumes live there, too. */
 

@@ -65,7 +65,7 @@ struct nbd_server {
     struct nbd_listener listeners[NBD_LISTENERS_MAX];
     uint32_t listener_count;
     struct list exports, conns;
-    struct list starved; /* Connections waiting for a request or a part. */
+    struct list starved;   /* Connections waiting for a request or a part. */
     struct io_task feed;   /* Lets starved connections try again. */
     struct io_timer watch; /* Looks for clients that stand still. */
     uint64_t export_serial;
@@ -133,8 +133,8 @@ struct nbd_conn {
 
     struct list requests;
     uint32_t request_count;
-    uint32_t sends_pending;   /* Of all requests. */
-    uint64_t progress_ns;     /* When the last send was over. */
+    uint32_t sends_pending; /* Of all requests. */
+    uint64_t progress_ns;   /* When the last send was over. */
     struct nbd_request *current;
     struct nbd_part *filling; /* WRITE_DATA: the part that takes bytes. */
     uint64_t filling_ns;      /* Since when. */
@@ -209,8 +209,7 @@ void nbd_greet(struct nbd_conn *conn);
 /* An option has been gathered whole.  Sets the next state. */
 void nbd_option_handle(struct nbd_conn *conn, const uint8_t *data,
                        uint32_t size);
-void nbd_option_refuse(struct nbd_conn *conn, uint32_t error,
-                       const char *text);
+void nbd_option_refuse(struct nbd_conn *conn, uint32_t error, const char *text);
 /* Sends what replies have been made. */
 void nbd_out_flush(struct nbd_conn *conn);
 

@@ -393,8 +393,9 @@ nbd_server_watch_run(struct io_timer *timer)
         struct nbd_conn *conn = container_of(node, struct nbd_conn, node);
         if (conn->state != NBD_CONN_DEAD && nbd_conn_stands_still(conn, now) &&
             nbd_conn_is_in_the_way(conn)) {
-            log_warning("nbd", "client cut, it stood still while others waited"
-                               " export=%s",
+            log_warning("nbd",
+                        "client cut, it stood still while others waited"
+                        " export=%s",
                         conn->nbd_export->name);
             nbd_conn_cut(conn);
         }

@@ -291,8 +291,7 @@ struct vhost_ring {
     uint16_t used_idx;   /* Next to be filled. */
     uint16_t used_published;
     uint16_t used_signalled;
-    bool signal_always; /* Nothing is known of what the driver has seen. */
-    bool notify_off;    /* The driver was told not to kick. */
+    bool notify_off; /* The driver was told not to kick. */
     struct vhost_inflight_queue inflight;
     uint64_t counter;
     uint32_t resubmit_count, resubmit_next;

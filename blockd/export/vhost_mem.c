@@ -127,8 +127,7 @@ vhost_mem_read(const struct vhost_mem *mem, uint64_t addr, void *data,
         memcpy(to, from, step);
         to += step;
         size_bytes -= (uint32_t)step;
-        /* Beyond the top there is no region: a sum that wraps finds one at 0
-         * only if the guest has memory there, and would read it. */
+        /* The address space has a top; nothing goes on at 0. */
         if (__builtin_add_overflow(addr, step, &addr) && size_bytes > 0) {
             return false;
         }

@@ -147,7 +147,6 @@ vhost_ring_start(struct vhost_ring *ring, const struct vhost_mem *mem,
         return result;
     }
     ring->avail_idx = ring->last_avail;
-    ring->signal_always = true;
     ring->notify_off = false;
     ring->broken_why = NULL;
     memset(ring->busy, 0, sizeof ring->busy);
@@ -254,10 +253,6 @@ vhost_ring_wants_call(struct vhost_ring *ring)
     uint16_t to = ring->used_published;
 
     ring->used_signalled = to;
-    if (ring->signal_always) {
-        ring->signal_always = false;
-        return true;
-    }
     if (!ring->event_idx) {
         return (vhost_load16(ring->avail + VRING_FLAGS_OFFSET) &
                 VRING_AVAIL_NO_INTERRUPT) == 0;

@@ -19,9 +19,10 @@
  *   (2) Blocks that the source cannot give come from a helper; if none has
  *       good bytes, a suspect's are adopted (STORAGE (a)).  Then the source and
  *       the helpers get the unit as well.
- *   (3) A block that nobody can give: in a resync the copy fails with -EIO (the
- *       target must not hide the loss behind old bytes); in a reconcile, where
- *       it is lost at all replicas, everything around it is made equal.
+ *   (3) A block that nobody can give: if there is a target that was not asked,
+ *       the copy fails with -EIO, since that target must not hide the loss
+ *       behind old bytes; if it is lost at all replicas (reconcile), everything
+ *       around it is made equal.
  *   (4) Slots keep the source's sequence (S16).  What becomes empty gets a
  *       new one, since it marks the region as touched (S4), and must be newer
  *       than any G.
@@ -48,8 +49,10 @@ mirror_copy_is_over(const struct mirror_copy *copy)
     const struct mirror *mirror = copy->mirror;
     uint32_t set = copy->helpers | copy->targets | 1u << copy->source;
 
-    return (set & ~mirror->open) != 0 ||
-           mirror->phase != (copy->live ? PHASE_OPEN : PHASE_RECONCILE);
+    if (copy->live) {
+        return (set & ~mirror->open) != 0 || !mirror_is_open(mirror);
+    }
+    return mirror->reconcile.broken || mirror->phase != PHASE_RECONCILE;
 }
 
 /* ---- PUT ---- */
@@ -100,8 +103,8 @@ mirror_copy_fill_run(struct mirror_copy *copy, struct mirror_copy_leg *leg)
     struct mirror *mirror = copy->mirror;
     struct store_req *req = &leg->req;
     uint64_t left = mirror->options.size_blocks - copy->block;
-    uint32_t end = left < copy->block_count ? (uint32_t)left
-                                            : copy->block_count;
+    uint32_t end =
+        left < copy->block_count ? (uint32_t)left : copy->block_count;
 
     while (leg->at < end && copy->states[leg->at] == STORE_BLOCK_BAD) {
         leg->at++;
@@ -226,7 +229,7 @@ mirror_copy_resolve(struct mirror_copy *copy)
                           "block %llu: one replica's bytes adopted",
                           (unsigned long long)(copy->block + i));
         } else if (copy->states[i] == STORE_BLOCK_BAD) {
-            if (copy->live) {
+            if (copy->live || (copy->targets & ~copy->helpers) != 0) {
                 mirror_copy_finish(copy, -EIO); /* (3) */
                 return;
             }
@@ -245,9 +248,9 @@ mirror_copy_merge(struct mirror_copy *copy)
     for (uint32_t i = 0; i < copy->block_count; i++) {
         uint8_t ours = copy->states[i];
         uint8_t theirs = copy->help_states[i];
-        bool better = (ours == STORE_BLOCK_BAD && theirs != ours) ||
-                      (ours == STORE_BLOCK_SUSPECT &&
-                       theirs <= STORE_BLOCK_ZERO);
+        bool better =
+            (ours == STORE_BLOCK_BAD && theirs != ours) ||
+            (ours == STORE_BLOCK_SUSPECT && theirs <= STORE_BLOCK_ZERO);
         if (!better) {
             continue;
         }
@@ -347,8 +350,8 @@ mirror_copy_read_done(struct store_req *req)
     copy->pending = 0;
     mirror_req_settled(mirror);
     if (req->result != 0) {
-        mirror_replica_fail(mirror_replica_of(mirror, leg->index),
-                            req->session, req->result, "copy");
+        mirror_replica_fail(mirror_replica_of(mirror, leg->index), req->session,
+                            req->result, "copy");
         mirror_copy_finish(copy, -EAGAIN);
         return;
     }

@@ -115,8 +115,7 @@ decide_membership(const struct decide_input *input)
                                        .set = present };
     }
     if (decide_is_clean(input)) {
-        return (struct decide_result){ .action = DECIDE_TRUST,
-                                       .set = present };
+        return (struct decide_result){ .action = DECIDE_TRUST, .set = present };
     }
     return (struct decide_result){ .action = DECIDE_RECONCILE,
                                    .set = present,
@@ -134,8 +133,8 @@ decide_row_is_old(const struct mirror_row *row,
         return false; /* Created, never told. */
     }
     uint32_t set = 0;
-    for (uint32_t k = 0;
-         k < persisted->in_sync_count && k < STORE_REPLICAS_MAX; k++) {
+    for (uint32_t k = 0; k < persisted->in_sync_count && k < STORE_REPLICAS_MAX;
+         k++) {
         for (uint32_t i = 0; i < row->replica_count; i++) {
             if (uuid_equal(&persisted->in_sync[k], &row->replica[i])) {
                 set |= 1u << i;
@@ -154,7 +153,9 @@ decide_slow(uint32_t pending, uint32_t prompt, uint32_t remote,
 
     for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
         uint32_t bit = 1u << i;
-        if ((pending & bit) != 0 && (prompt & remote & ~bit) != 0) {
+        /* A replica that is only being resynced may go on any evidence. */
+        uint32_t witnesses = (in_sync & bit) != 0 ? remote : UINT32_MAX;
+        if ((pending & bit) != 0 && (prompt & witnesses & ~bit) != 0) {
             slow |= bit;
         }
     }
@@ -184,8 +185,7 @@ decide_units(const struct decide_list *lists, uint32_t list_count,
     uint32_t at[STORE_REPLICAS_MAX] = { 0 };
     bool comparable = true;
     for (uint32_t k = 1; k < list_count; k++) {
-        comparable =
-            comparable && lists[k].slot_blocks == lists[0].slot_blocks;
+        comparable = comparable && lists[k].slot_blocks == lists[0].slot_blocks;
     }
 
     memset(ret_units, 0, DECIDE_UNITS_MAX / 8);
@@ -194,8 +194,8 @@ decide_units(const struct decide_list *lists, uint32_t list_count,
         uint64_t block = UINT64_MAX;
         for (uint32_t k = 0; k < list_count; k++) {
             if (at[k] < lists[k].count) {
-                uint64_t b = lists[k].entries[at[k]].slot_index *
-                             lists[k].slot_blocks;
+                uint64_t b =
+                    lists[k].entries[at[k]].slot_index * lists[k].slot_blocks;
                 block = b < block ? b : block;
             }
         }

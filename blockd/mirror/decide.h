@@ -70,6 +70,7 @@ bool decide_row_is_old(const struct mirror_row *row,
 
 /* Of 'pending', those that may be set aside: some other host's replica
  * ('remote') answered the same request in time ('prompt'), and enough remain.
+ * One that is not in sync may be set aside if anybody answered in time.
  */
 uint32_t decide_slow(uint32_t pending, uint32_t prompt, uint32_t remote,
                      uint32_t in_sync, uint32_t min_in_sync);

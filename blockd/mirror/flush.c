@@ -14,15 +14,14 @@
  *   (2) The *complete point* is the sequence below the oldest write that is not
  *       done, or the last one given out: all writes up to it are at every
  *       in-sync replica.  When all in-sync replicas have confirmed a flush that
- *       was sent at a complete point, that becomes the *durable point*: no power
- *       cut can take a write up to it from any of them.
- *   (3) G is the durable point, not the complete point: it rides on the *next*
- *       flush to an in-sync replica, and on no other (S5, (b)).  Otherwise a
- *       replica A could have a G above what a power cut leaves of replica B;
- *       if B alone is there for the next owner, and A is resynced from B later,
- *       then what B lost and A has would not be newer than G at either, and
- *       they would differ for good.
- *   (4) An idle mirror whose replicas are flushed and know G is left alone. */
+ *       was sent at a complete point, that becomes the *durable point*: no
+ * power cut can take a write up to it from any of them. (3) G is the durable
+ * point, not the complete point: it rides on the *next* flush to an in-sync
+ * replica, and on no other (S5, (b)).  Otherwise a replica A could have a G
+ * above what a power cut leaves of replica B; if B alone is there for the next
+ * owner, and A is resynced from B later, then what B lost and A has would not
+ * be newer than G at either, and they would differ for good. (4) An idle mirror
+ * whose replicas are flushed and know G is left alone. */
 
 #define FLUSH_DEADLINE_NS (30 * NS_PER_S)
 
@@ -60,8 +59,8 @@ mirror_known_good(const struct mirror *mirror)
 }
 
 int
-mirror_flush_answer(struct mirror_replica *replica,
-                    const struct store_req *req, uint64_t mark)
+mirror_flush_answer(struct mirror_replica *replica, const struct store_req *req,
+                    uint64_t mark)
 {
     if (req->result != 0) {
         mirror_replica_fail(replica, req->session, req->result, "flush");
@@ -70,8 +69,7 @@ mirror_flush_answer(struct mirror_replica *replica,
     if (replica->session != req->session) {
         return -ESTALE; /* An old session's: says nothing about this one. */
     }
-    if (req->incarnation != replica->incarnation &&
-        !mirror_planted(replica->mirror, MIRROR_PLANTED_IGNORE_INCARNATION)) {
+    if (req->incarnation != replica->incarnation) {
         mirror_replica_fail(replica, req->session, -EIO, "lost its cache");
         return -EIO;
     }
@@ -250,10 +248,9 @@ mirror_tick_slow(struct mirror *mirror, uint64_t now_ns)
             container_of(node, struct mirror_io, order);
         if (io->pending != 0 &&
             now_ns - io->sent_ns > mirror->options.slow_ns) {
-            slow |= io->pending &
-                    decide_slow(io->pending, io->prompt, remote,
-                                mirror->row.in_sync,
-                                mirror->options.min_in_sync);
+            slow |= io->pending & decide_slow(io->pending, io->prompt, remote,
+                                              mirror->row.in_sync,
+                                              mirror->options.min_in_sync);
         }
     }
     slow &= decide_slow(slow, ~slow, ~0u, mirror->row.in_sync,

@@ -168,8 +168,8 @@ mirror_gate_apply_row(struct mirror *mirror)
         changed[i] = replica->link != mirror->next_links[i] ||
                      (newer && !uuid_equal(&mirror->next_row.replica[i],
                                            &mirror->row.replica[i]));
-        if (changed[i] && (replica->phase == REPLICA_FENCING ||
-                           replica->round_pending)) {
+        if (changed[i] &&
+            (replica->phase == REPLICA_FENCING || replica->round_pending)) {
             return false;
         }
     }
@@ -213,6 +213,21 @@ mirror_gate_row_is_old(struct mirror *mirror)
     return false;
 }
 
+uint32_t
+mirror_unbroken(const struct mirror *mirror)
+{
+    uint32_t set = 0;
+
+    for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
+        const struct mirror_replica *replica = &mirror->replica[i];
+        if (replica->incarnation == replica->session_incarnation ||
+            mirror_planted(mirror, MIRROR_PLANTED_BROKEN_SOURCE)) {
+            set |= 1u << i;
+        }
+    }
+    return set & mirror->open;
+}
+
 static struct decide_result
 mirror_gate_decide(struct mirror *mirror)
 {
@@ -237,11 +252,8 @@ mirror_gate_decide(struct mirror *mirror)
         if (mirror_replica_is_local(replica)) {
             input.local |= bit;
         }
-        if (replica->incarnation == replica->session_incarnation ||
-            mirror_planted(mirror, MIRROR_PLANTED_BROKEN_SOURCE)) {
-            input.unbroken |= bit;
-        }
     }
+    input.unbroken = mirror_unbroken(mirror);
     return decide_membership(&input);
 }
 
@@ -256,8 +268,7 @@ mirror_gate_go(struct mirror *mirror)
     } else if (mirror->stopping) {
         mirror->phase = PHASE_STOP_FLUSH;
         mirror_round_begin(mirror, STORE_FLUSH, mirror->row.in_sync);
-    } else if (mirror->resync.state == RESYNC_DONE &&
-               !mirror->resync.aborted) {
+    } else if (mirror->resync.state == RESYNC_DONE && !mirror->resync.aborted) {
         mirror->phase = PHASE_GROW_FLUSH;
         mirror_round_begin(mirror, STORE_FLUSH, 1u << mirror->resync.target);
     } else {

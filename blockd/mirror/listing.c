@@ -15,8 +15,8 @@
  * today is the source of tomorrow, and must then say so, or a third replica
  * would keep slots that were discarded while it was away.  So, in a region that
  * was touched at the source, one unit that the source does not have is copied,
- * too: a PUT_SLOT of nothing touches the region, with a new sequence.  (If there
- * is no such unit, nothing is absent, and nobody needs to know.) */
+ * too: a PUT_SLOT of nothing touches the region, with a new sequence.  (If
+ * there is no such unit, nothing is absent, and nobody needs to know.) */
 
 #define LIST_DEADLINE_NS (30 * NS_PER_S)
 
@@ -52,9 +52,8 @@ mirror_listing_ask(struct mirror_listing *listing, uint32_t set, bool all)
 }
 
 void
-mirror_listing_start(struct mirror *mirror, uint32_t set,
-                     uint64_t region_block, uint64_t sequence,
-                     mirror_listing_done_fn *done)
+mirror_listing_start(struct mirror *mirror, uint32_t set, uint64_t region_block,
+                     uint64_t sequence, mirror_listing_done_fn *done)
 {
     struct mirror_listing *listing = &mirror->listing;
 
@@ -85,8 +84,7 @@ mirror_listing_leg_done(struct store_req *req)
     mirror_req_settled(mirror);
     if (req->result != 0 || req->entries_count > DECIDE_UNITS_MAX) {
         listing->result = -EAGAIN;
-        mirror_replica_fail(mirror_replica_of(mirror, leg->index),
-                            req->session,
+        mirror_replica_fail(mirror_replica_of(mirror, leg->index), req->session,
                             req->result != 0 ? req->result : -EPROTO, "list");
     } else if (req->region_touched != 0) {
         listing->touched |= bit;
@@ -146,9 +144,9 @@ mirror_listing_absent(struct mirror *mirror, uint32_t source,
         ret_units[u / 64] |= UINT64_C(1) << (u % 64);
     }
     for (uint32_t k = 0; k < req->entries_count; k++) {
-        uint64_t block = req->entries[k].slot_index *
-                             mirror->replica[source].slot_blocks -
-                         listing->block;
+        uint64_t block =
+            req->entries[k].slot_index * mirror->replica[source].slot_blocks -
+            listing->block;
         if (block < STORE_REGION_BLOCKS) {
             uint64_t u = block / unit_blocks;
             ret_units[u / 64] &= ~(UINT64_C(1) << (u % 64));
@@ -170,8 +168,7 @@ mirror_unit_after(const uint64_t *units, bool touch, const uint64_t *absent,
     if (!touch) {
         return 2 * DECIDE_UNITS_MAX;
     }
-    return DECIDE_UNITS_MAX +
-           mirror_unit_next(absent, unit - DECIDE_UNITS_MAX);
+    return DECIDE_UNITS_MAX + mirror_unit_next(absent, unit - DECIDE_UNITS_MAX);
 }
 
 uint32_t

@@ -74,9 +74,9 @@ mirror_options_are_sane(const struct mirror_options *options)
     return options->io != NULL && options->meta != NULL &&
            options->arena != NULL && row->replica_count >= 1 &&
            row->replica_count <= STORE_REPLICAS_MAX && row->in_sync != 0 &&
-           (row->in_sync >> row->replica_count) == 0 &&
-           options->epoch >= 1 && options->epoch <= STORE_EPOCH_MAX &&
-           options->size_blocks >= 1 && options->layer >= STORE_LAYER_FIRST;
+           (row->in_sync >> row->replica_count) == 0 && options->epoch >= 1 &&
+           options->epoch <= STORE_EPOCH_MAX && options->size_blocks >= 1 &&
+           options->layer >= STORE_LAYER_FIRST;
 }
 
 int
@@ -127,8 +127,7 @@ mirror_new(const struct mirror_options *options, mirror_ready_fn *ready,
         bool used = i < mirror->row.replica_count;
         mirror_replica_init(mirror, i, used ? options->links[i] : NULL);
     }
-    io_timer_set(mirror->io, &mirror->grace,
-                 io_now_ns(mirror->io) + GRACE_NS);
+    io_timer_set(mirror->io, &mirror->grace, io_now_ns(mirror->io) + GRACE_NS);
     mirror_kick(mirror);
     *ret_mirror = mirror;
     return 0;

@@ -151,7 +151,7 @@ struct mirror_io {
     uint64_t sent_ns;
     uint32_t state;
     uint32_t targets, pending, good, nospace, prompt; /* Sets of replicas. */
-    uint32_t bad;   /* READ: the first unreadable block, relative. */
+    uint32_t bad; /* READ: the first unreadable block, relative. */
     uint32_t repairs;
     bool exclusive; /* READ: its lock has become exclusive for a repair. */
     bool internal;

@@ -129,7 +129,9 @@ struct mirror_listing {
 
 struct mirror_reconcile {
     bool active;
+    bool broken; /* A session of 'set' has ended (perhaps a new one is open). */
     uint32_t set, source;
+    uint32_t helpers;  /* Who may give what the source cannot read. */
     uint64_t sequence; /* The lowest G. */
     uint64_t region, unit;
     uint32_t unit_blocks;
@@ -283,6 +285,8 @@ void mirror_notify(struct mirror *mirror, const char *kind, const char *format,
 
 /* ---- gate.c ---- */
 void mirror_advance(struct io_task *task);
+/* Open, and without a lost write since the last SET_VIEW (S17). */
+uint32_t mirror_unbroken(const struct mirror *mirror);
 /* The end: everything gets 'result' from now on. */
 void mirror_die(struct mirror *mirror, int result, const char *why);
 void mirror_hold(struct mirror *mirror, const char *format, ...)
@@ -341,7 +345,7 @@ void mirror_io_stick(struct mirror_io *io);
 /* The gate is open: everyone tries again. */
 void mirror_stuck_retry(struct mirror *mirror);
 void mirror_internal_submit(struct mirror *mirror, struct mirror_io *io,
-                             enum mirror_io_kind kind, mirror_io_done_fn *done);
+                            enum mirror_io_kind kind, mirror_io_done_fn *done);
 
 /* ---- write.c ---- */
 void mirror_write_send(struct mirror_io *io);
@@ -350,6 +354,9 @@ void mirror_write_retry(struct mirror_io *io);
  * does not have, the others may lose at any moment, even if it is interrupted.
  * At its end: what the source has, all of 'set' have. */
 void mirror_write_reconciling(struct mirror *mirror, uint32_t source);
+/* In these blocks it is not the source's content that all have now. */
+void mirror_write_spoiled(struct mirror *mirror, uint64_t block,
+                          uint32_t block_count);
 void mirror_write_reconciled(struct mirror *mirror, uint32_t set,
                              uint32_t source);
 void mirror_space_retry(struct io_timer *timer);

@@ -23,8 +23,8 @@ enum mirror_planted {
     MIRROR_PLANTED_NO_SET_VIEW = 6,
     /* S19: the in-sync set shrinks below min_in_sync. */
     MIRROR_PLANTED_BELOW_MIN = 7,
-    /* S6: a changed incarnation in a flush's answer is not looked at. */
-    MIRROR_PLANTED_IGNORE_INCARNATION = 8,
+    /* S6, S16: an in-sync replica that comes back is trusted as it is. */
+    MIRROR_PLANTED_TRUST_RETURNED = 8,
     /* S4: regions touched by discards are not compared in full. */
     MIRROR_PLANTED_IGNORE_TOUCHED = 9,
     /* S4: slots that are newer at the target are not copied. */

@@ -26,8 +26,9 @@ range_lock_count(const struct list *head, const struct range_lock *lock)
     uint32_t count = 0;
 
     LIST_FOREACH (node, head) {
-        count += range_lock_conflicts(
-            container_of(node, struct range_lock, node), lock);
+        count +=
+            range_lock_conflicts(container_of(node, struct range_lock, node),
+                                 lock);
     }
     return count;
 }

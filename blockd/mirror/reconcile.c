@@ -17,7 +17,10 @@
  *       halves of the history that never were together.
  *   (2) Any failure ends it; the judge begins again with who is left.  Nothing
  *       is lost by that: what was copied was legal, and is compared again.
- *   (3) No range locks: gate.c (1). */
+ *   (3) No range locks: gate.c (1).
+ *   (4) What the source cannot read may come from the others only if they are
+ *       as good: with a living guest, those that have lost nothing either.  A
+ *       stuck write is not in what came from them: it is made anew. */
 
 static mirror_listing_done_fn mirror_reconcile_listed;
 static mirror_copy_done_fn mirror_reconcile_copied;
@@ -36,8 +39,7 @@ mirror_reconcile_end(struct mirror *mirror)
 static bool
 mirror_reconcile_is_over(const struct mirror *mirror)
 {
-    return mirror->phase != PHASE_RECONCILE ||
-           (mirror->reconcile.set & ~mirror->open) != 0;
+    return mirror->phase != PHASE_RECONCILE || mirror->reconcile.broken;
 }
 
 static void
@@ -79,7 +81,8 @@ mirror_reconcile_unit(struct mirror *mirror)
     copy->done = mirror_reconcile_copied;
     copy->live = false;
     copy->source = reconcile->source;
-    copy->helpers = copy->targets = reconcile->set & ~(1u << copy->source);
+    copy->targets = reconcile->set & ~(1u << copy->source);
+    copy->helpers = reconcile->helpers & copy->targets;
     copy->block = reconcile->region * STORE_REGION_BLOCKS +
                   reconcile->unit % DECIDE_UNITS_MAX * reconcile->unit_blocks;
     copy->block_count = reconcile->unit_blocks;
@@ -100,8 +103,8 @@ mirror_reconcile_listed(struct mirror_listing *listing, int result)
                                reconcile->units);
     reconcile->touch =
         decide_count(reconcile->set) > 1 &&
-        mirror_listing_absent(mirror, reconcile->source,
-                              reconcile->unit_blocks, reconcile->absent);
+        mirror_listing_absent(mirror, reconcile->source, reconcile->unit_blocks,
+                              reconcile->absent);
     reconcile->unit = 0;
     mirror_reconcile_unit(mirror);
 }
@@ -112,8 +115,18 @@ mirror_reconcile_copied(struct mirror_copy *copy, int result)
     struct mirror *mirror = copy->mirror;
 
     if (result != 0) {
+        if (result == -EIO) {
+            /* (4): without this source the judge holds, or takes another. */
+            struct mirror_replica *source =
+                mirror_replica_of(mirror, mirror->reconcile.source);
+            mirror_replica_fail(source, source->session, -EIO,
+                                "cannot read a block that no other has");
+        }
         mirror_reconcile_end(mirror);
         return;
+    }
+    if (copy->fixed || copy->around) {
+        mirror_write_spoiled(mirror, copy->block, copy->block_count);
     }
     mirror->reconcile.copied += mirror->reconcile.unit < DECIDE_UNITS_MAX;
     mirror->reconcile.touch = mirror->reconcile.touch && !copy->empty;
@@ -155,6 +168,9 @@ mirror_reconcile_begin(struct mirror *mirror, uint32_t set, uint32_t source)
         .sequence = UINT64_MAX,
         .unit_blocks = mirror_unit_blocks(mirror, set),
     };
+    bool must_keep = mirror->options.live_guest || !mirror->initial;
+    reconcile->helpers =
+        must_keep ? mirror->trusted | mirror_unbroken(mirror) : set;
     mirror_write_reconciling(mirror, source);
     for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
         if ((set & 1u << i) != 0 &&

@@ -138,8 +138,7 @@ mirror_repair_pump(struct mirror *mirror)
 static void
 mirror_repair_read_done(struct store_req *req)
 {
-    struct mirror_repair *repair =
-        container_of(req, struct mirror_repair, req);
+    struct mirror_repair *repair = container_of(req, struct mirror_repair, req);
     struct mirror *mirror = container_of(repair, struct mirror, repair);
     struct mirror_replica *replica = mirror_replica_of(mirror, repair->index);
 

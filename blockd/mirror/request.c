@@ -170,7 +170,7 @@ mirror_submit(struct mirror *mirror, struct mirror_io *io)
 
 void
 mirror_internal_submit(struct mirror *mirror, struct mirror_io *io,
-                        enum mirror_io_kind kind, mirror_io_done_fn *done)
+                       enum mirror_io_kind kind, mirror_io_done_fn *done)
 {
     io->done = done;
     io->kind = kind;

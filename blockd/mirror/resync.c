@@ -101,8 +101,8 @@ mirror_resync_give_up(struct mirror *mirror, int result, const char *what)
         mirror_replica_of(mirror, mirror->resync.target);
 
     mirror_replica_penalty(target);
-    mirror_notify(mirror, "resync-failed", "replica %u: %s (%d)",
-                  target->index, what, result);
+    mirror_notify(mirror, "resync-failed", "replica %u: %s (%d)", target->index,
+                  what, result);
     mirror_replica_fail(target, target->session, result, what);
     mirror_resync_abort(mirror);
 }
@@ -190,12 +190,13 @@ mirror_resync_listed(struct mirror_listing *listing, int result)
             listing->entries[resync->source][i].digest = 0;
         }
     }
-    resync->unit_blocks = mirror_unit_blocks(
-        mirror, 1u << resync->source | 1u << resync->target);
+    /* Whoever helps with an unreadable block gets the unit, too. */
+    resync->unit_blocks =
+        mirror_unit_blocks(mirror, mirror->trusted | 1u << resync->source |
+                                       1u << resync->target);
     (void)mirror_listing_units(mirror, resync->unit_blocks, resync->units);
     resync->touch = mirror_listing_absent(mirror, resync->source,
-                                          resync->unit_blocks,
-                                          resync->absent);
+                                          resync->unit_blocks, resync->absent);
     resync->unit = 0;
     resync->state = RESYNC_PACE;
 }
@@ -289,8 +290,9 @@ mirror_resync_copied(struct mirror_copy *copy, int result)
     if (rate != 0) {
         uint64_t now_ns = io_now_ns(mirror->io);
         uint64_t bytes = (uint64_t)resync->unit_blocks * WEFT_BLOCK_SIZE;
-        resync->pace_ns = (resync->pace_ns > now_ns ? resync->pace_ns : now_ns) +
-                          bytes * NS_PER_S / rate;
+        resync->pace_ns =
+            (resync->pace_ns > now_ns ? resync->pace_ns : now_ns) +
+            bytes * NS_PER_S / rate;
     }
 }
 

@@ -7,7 +7,8 @@
 
 /* A round: one SET_VIEW or FLUSH to each replica of a set, while the gate is
  * closed.  A replica that fails it loses its session, and the judge sees that;
- * nothing is repeated here (e).  mirror->round_pending is 0 when all settled. */
+ * nothing is repeated here (e).  mirror->round_pending is 0 when all settled.
+ */
 
 #define ROUND_DEADLINE_NS (30 * NS_PER_S)
 

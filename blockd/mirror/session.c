@@ -115,8 +115,9 @@ mirror_replica_nearest(struct mirror *mirror, uint32_t candidates)
         if ((candidates & 1u << i) == 0) {
             continue;
         }
-        uint64_t ns =
-            mirror_replica_is_local(replica) ? 0 : replica->link->latency_ns + 1;
+        uint64_t ns = mirror_replica_is_local(replica)
+                          ? 0
+                          : replica->link->latency_ns + 1;
         if (best == STORE_REPLICAS_MAX || ns < best_ns) {
             best = i;
             best_ns = ns;
@@ -186,6 +187,9 @@ mirror_replica_fail(struct mirror_replica *replica, uint64_t session,
         mirror->resync.target == replica->index) {
         mirror_resync_abort(mirror);
     }
+    if (mirror->reconcile.active && (mirror->reconcile.set & bit) != 0) {
+        mirror->reconcile.broken = true;
+    }
     mirror_replica_wait(replica);
     mirror_kick(mirror);
 }
@@ -198,8 +202,7 @@ mirror_replica_try_fence(struct mirror_replica *replica)
     struct mirror *mirror = replica->mirror;
 
     if (replica->phase != REPLICA_IDLE || replica->link == NULL ||
-        replica->link->state != LINK_UP ||
-        io_timer_is_armed(&replica->retry) ||
+        replica->link->state != LINK_UP || io_timer_is_armed(&replica->retry) ||
         mirror->phase >= PHASE_CLOSING || replica->round_pending ||
         mirror->row_pending) {
         return;
@@ -210,8 +213,7 @@ mirror_replica_try_fence(struct mirror_replica *replica)
     replica->fence.owner_instance = mirror->options.owner_instance;
     replica->fence.session = 0;
     if (!replica->link->local) {
-        replica->fence.deadline_ns =
-            io_now_ns(mirror->io) + FENCE_DEADLINE_NS;
+        replica->fence.deadline_ns = io_now_ns(mirror->io) + FENCE_DEADLINE_NS;
     }
     link_submit(replica->link, &replica->fence);
 }
@@ -247,6 +249,10 @@ mirror_replica_opened(struct mirror_replica *replica)
     replica->trouble = 0;
     replica->trouble_what = NULL;
     mirror->open |= 1u << replica->index;
+    if (mirror_planted(mirror, MIRROR_PLANTED_TRUST_RETURNED) &&
+        !mirror->initial) {
+        mirror->trusted |= 1u << replica->index & mirror->row.in_sync;
+    }
 
     /* An owner that goes on with the same epoch (S22) must not use a number
      * twice; with a new epoch all are higher by themselves. */

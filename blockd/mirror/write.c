@@ -85,6 +85,7 @@ mirror_write_to(struct mirror_io *io, uint32_t set)
         leg->req.sequence = io->sequence;
         leg->req.data = discard ? NULL : io->data;
         leg->req.crcs = discard ? NULL : io->crcs;
+        leg->req.crcs_hold = true; /* volume.c made them of this data. */
         /* S3: something older may lie beneath a young layer. */
         leg->req.discard_zero = mirror->options.layer > STORE_LAYER_FIRST;
         if (!replica->link->local) {
@@ -255,6 +256,19 @@ mirror_write_reconciling(struct mirror *mirror, uint32_t source)
         struct mirror_io *io = container_of(node, struct mirror_io, order);
         CHECK(io->pending == 0);
         if ((io->good & 1u << source) == 0) {
+            io->good = 0;
+        }
+    }
+}
+
+void
+mirror_write_spoiled(struct mirror *mirror, uint64_t block,
+                     uint32_t block_count)
+{
+    LIST_FOREACH (node, &mirror->writes) {
+        struct mirror_io *io = container_of(node, struct mirror_io, order);
+        if (io->block < block + block_count &&
+            block < io->block + io->block_count) {
             io->good = 0;
         }
     }

@@ -81,6 +81,7 @@ submit(struct server_conn *conn, struct server_req *s)
         serve_done(&s->req);
         return;
     }
+    s->req.crcs_hold = true; /* serve_data() has compared them. */
     link_submit(conn->link, &s->req);
 }
 

@@ -67,8 +67,9 @@ checkpoint_init(struct store *store)
     checkpoint->flush.done = checkpoint_flushed;
     checkpoint->super.done = checkpoint_super_done;
     checkpoint->super_early.done = checkpoint_super_ignored;
-    checkpoint->buffers = aligned_alloc(
-        WEFT_BLOCK_SIZE, (size_t)STORE_CHECKPOINT_DEPTH * WEFT_BLOCK_SIZE);
+    checkpoint->buffers =
+        aligned_alloc(WEFT_BLOCK_SIZE,
+                      (size_t)STORE_CHECKPOINT_DEPTH * WEFT_BLOCK_SIZE);
     if (checkpoint->buffers == NULL) {
         return -ENOMEM;
     }

@@ -161,8 +161,8 @@ control_admit(struct store *store, struct work *work)
         result = admit_fence(store, work);
     } else if (req->opcode == STORE_REMOVE) {
         work->exclusive = true;
-        result = req->epoch < le32_get(work->replica->entry.epoch) ? -ESTALE
-                                                                    : 0;
+        result =
+            req->epoch < le32_get(work->replica->entry.epoch) ? -ESTALE : 0;
         if (result == 0) {
             work->replica->session_open = false;
         }
@@ -336,8 +336,7 @@ control_durable(struct store *store, struct work *work)
         req->session = le64_get(replica->entry.session);
         membership_get(&replica->entry, &req->membership);
         req->incarnation = store->super.incarnation;
-        req->session_incarnation =
-            le64_get(replica->entry.session_incarnation);
+        req->session_incarnation = le64_get(replica->entry.session_incarnation);
         req->known_good_out = le64_get(replica->entry.known_good);
         req->max_sequence = replica->max_sequence;
         req->slot_blocks = store->geometry.slot_blocks;

@@ -126,8 +126,7 @@ discard_step(struct store *store, struct work *work)
 {
     const struct geometry *geometry = &store->geometry;
     uint64_t start = work->logical * geometry->slot_blocks;
-    uint32_t first =
-        work->first > start ? (uint32_t)(work->first - start) : 0;
+    uint32_t first = work->first > start ? (uint32_t)(work->first - start) : 0;
     uint64_t end = work->end - start;
     uint32_t slot;
 

@@ -179,10 +179,10 @@ static_assert(DISK_REGIONS_PER_PAGE * sizeof(struct le64) == DISK_ENTRIES_BYTES,
  * le32 CRC a block.  An entry without owner is all zeros. */
 
 enum disk_block_state { /* Same numbers as enum store_block_state. */
-    DISK_BLOCK_ABSENT = 0,
-    DISK_BLOCK_DATA = 1,
-    DISK_BLOCK_ZERO = 2,
-    DISK_BLOCK_SUSPECT = 3,
+                        DISK_BLOCK_ABSENT = 0,
+                        DISK_BLOCK_DATA = 1,
+                        DISK_BLOCK_ZERO = 2,
+                        DISK_BLOCK_SUSPECT = 3,
 };
 
 struct disk_slot {

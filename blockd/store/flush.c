@@ -125,8 +125,8 @@ flush_settle(struct store *store)
         flush_advance(store);
     }
     while (!list_is_empty(&flush->current)) {
-        struct flush_wait *wait = container_of(list_take(&flush->current),
-                                               struct flush_wait, node);
+        struct flush_wait *wait =
+            container_of(list_take(&flush->current), struct flush_wait, node);
         wait->done(wait);
     }
     return true;

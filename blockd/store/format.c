@@ -110,8 +110,7 @@ format_super(struct format *format)
         .era = io_random_u64(io),
         .tail = 1,
     };
-    struct disk_super *blocks =
-        (struct disk_super *)(void *)format->buffer;
+    struct disk_super *blocks = (struct disk_super *)(void *)format->buffer;
 
     super_encode(&format->store.geometry, &format->store.identity, &state,
                  &blocks[0]);
@@ -256,8 +255,9 @@ store_format_start(struct store_format *op)
     err_clear(&op->err);
     format->op = op;
     format->io_op.op.done = format_op_done;
-    format->buffer = aligned_alloc(
-        WEFT_BLOCK_SIZE, (size_t)FORMAT_CHUNK_BLOCKS * WEFT_BLOCK_SIZE);
+    format->buffer =
+        aligned_alloc(WEFT_BLOCK_SIZE,
+                      (size_t)FORMAT_CHUNK_BLOCKS * WEFT_BLOCK_SIZE);
     CHECK(format->buffer != NULL);
     op->impl = format;
     format->result = format_prepare(format);

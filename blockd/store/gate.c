@@ -7,8 +7,8 @@
  * All reads, writes and fences of a replica are on its gate list, in order of
  * arrival, until they end.  A fence or removal is exclusive: it waits for all
  * before it, and all after it wait (but flushes, lists and views, which are on
- * the list only because they refer to the replica); since the session is closed as soon as one
- * arrives, what was still waiting then ends with -ESTALE. */
+ * the list only because they refer to the replica); since the session is closed
+ * as soon as one arrives, what was still waiting then ends with -ESTALE. */
 
 #include <errno.h>
 

@@ -4,7 +4,7 @@
 #include <errno.h>
 
 #define GEOMETRY_DEFAULT_SLOT_BYTES (64 * KIB)
-#define GEOMETRY_JOURNAL_MIN 128u /* Blocks. */
+#define GEOMETRY_JOURNAL_MIN 128u                        /* Blocks. */
 #define GEOMETRY_JOURNAL_DEFAULT (GIB / WEFT_BLOCK_SIZE) /* At most. */
 #define GEOMETRY_JOURNAL_MAX (64 * GIB / WEFT_BLOCK_SIZE)
 #define GEOMETRY_WINDOW_MIN 8u
@@ -25,8 +25,7 @@ derive_entry(struct geometry *geometry)
 
     geometry->states_bytes = states < 4 ? 4 : states;
     geometry->entry_bytes = (uint32_t)sizeof(struct disk_slot) +
-                            geometry->states_bytes +
-                            geometry->slot_blocks * 4;
+                            geometry->states_bytes + geometry->slot_blocks * 4;
     geometry->entries_per_page = DISK_ENTRIES_BYTES / geometry->entry_bytes;
 }
 
@@ -56,14 +55,15 @@ geometry_derive(struct geometry *geometry)
     g->replicas_max = g->replica_pages * DISK_REPLICAS_PER_PAGE;
     g->journal_first = 2;
     g->table_first = g->journal_first + g->journal_blocks;
-    g->data_first = units_align_up(g->table_first + 2 * (uint64_t)g->pages,
-                                   g->slot_blocks);
+    g->data_first =
+        units_align_up(g->table_first + 2 * (uint64_t)g->pages, g->slot_blocks);
     data_end = g->data_first + (uint64_t)g->slots_total * g->slot_blocks;
     if (data_end > g->size_blocks) {
         return false;
     }
-    g->extents = (uint32_t)units_divide_up(
-        (uint64_t)g->slots_total * g->slot_blocks, DISK_EXTENT_BLOCKS);
+    g->extents =
+        (uint32_t)units_divide_up((uint64_t)g->slots_total * g->slot_blocks,
+                                  DISK_EXTENT_BLOCKS);
     g->relog_blocks =
         (uint32_t)units_divide_up((uint64_t)g->extents * 8, 4000) + 2;
     /* Hot marks again; and, after a crash, a window and those marks. */
@@ -94,8 +94,8 @@ plan_journal(struct geometry *g, uint64_t journal_bytes)
     }
     blocks = clamp(blocks, least, GEOMETRY_JOURNAL_MAX);
     g->journal_blocks = blocks;
-    g->window = (uint32_t)clamp(blocks / 8, GEOMETRY_WINDOW_MIN,
-                                GEOMETRY_WINDOW_MAX);
+    g->window =
+        (uint32_t)clamp(blocks / 8, GEOMETRY_WINDOW_MIN, GEOMETRY_WINDOW_MAX);
 }
 
 static uint32_t
@@ -125,7 +125,7 @@ plan_at(struct geometry *g, uint64_t size_blocks, uint32_t slot_blocks,
         uint64_t journal_bytes)
 {
     uint64_t replicas = clamp(size_blocks / (256 * MIB / WEFT_BLOCK_SIZE), 30,
-                              15 * 1024);
+                              UINT64_C(15) * 1024);
 
     *g = (struct geometry){ .size_blocks = size_blocks,
                             .slot_blocks = slot_blocks };

@@ -132,8 +132,8 @@ hot_relog(struct store *store, uint64_t cut, uint32_t *cursor)
         }
         count = hot_collect(store, cut, &at, crashed, extents);
         if (count != 0) {
-            record = journal_append(
-                store, (uint32_t)sizeof(struct disk_hot) + count * 4);
+            record = journal_append(store, (uint32_t)sizeof(struct disk_hot) +
+                                               count * 4);
             record_hot_make(record, count, crashed);
             for (uint32_t i = 0; i < count; i++) {
                 record_hot_extent_set(record, i, extents[i]);

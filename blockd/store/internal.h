@@ -146,7 +146,7 @@ struct journal {
     uint8_t *images;
     uint64_t tail; /* Oldest position that must not be overwritten. */
     uint64_t head, written, done, durable, flushed, flushed_known;
-    uint64_t next_write; /* The oldest position that is not yet started. */
+    uint64_t next_write;   /* The oldest position that is not yet started. */
     uint64_t known_target; /* F_known shall reach this. */
     uint32_t in_flight;
     bool urgent; /* The open block has records that somebody awaits. */
@@ -214,7 +214,7 @@ struct overlay {
     uint64_t last_position;
     uint64_t young_position;
     uint8_t was_data[DISK_SLOT_BLOCKS_MAX / 8]; /* At or since F_known. */
-    uint8_t young[DISK_SLOT_BLOCKS_MAX / 8]; /* Data only since then. */
+    uint8_t young[DISK_SLOT_BLOCKS_MAX / 8];    /* Data only since then. */
     uint8_t entry[];
 };
 
@@ -259,7 +259,7 @@ struct space {
     struct quarantined {
         uint32_t slot;
         uint64_t position;
-    } *quarantine; /* A ring. */
+    } * quarantine; /* A ring. */
     uint32_t quarantine_size, quarantine_first, quarantine_count;
 };
 
@@ -373,7 +373,7 @@ struct work {
     struct list ack_node;  /* On store->acks. */
     enum work_state state;
     bool exclusive, passive, writes, starved, journaled, data_done, begun;
-    uint64_t first, end; /* Logical blocks. */
+    uint64_t first, end;               /* Logical blocks. */
     uint64_t position_first, position; /* Of its first and last records. */
     uint32_t ops_pending;
     uint32_t cursor;
@@ -533,9 +533,9 @@ struct store {
     bool is_volatile;
     enum store_phase phase;
     enum store_phase was_phase; /* Before FAILING. */
-    bool serving;         /* store_serve() has been called. */
-    bool recover_reading; /* Recovery has the disk to itself. */
-    bool recover_ended;   /* The result is to be told. */
+    bool serving;               /* store_serve() has been called. */
+    bool recover_reading;       /* Recovery has the disk to itself. */
+    bool recover_ended;         /* The result is to be told. */
     int recover_result;
     const char *recover_text;
     uint64_t next_incarnation;

@@ -239,8 +239,7 @@ judge_group(struct store *store, struct judge *judge,
                 group->buffer +
                 (size_t)(block - group->block_first) * WEFT_BLOCK_SIZE;
 
-            judge_block(store, judge, group, block,
-                        !group->unreadable[block],
+            judge_block(store, judge, group, block, !group->unreadable[block],
                         crc32c(0, bytes, WEFT_BLOCK_SIZE));
         }
     }
@@ -267,8 +266,8 @@ judge_read(struct judge_op *group)
     group->op.offset_bytes =
         (geometry_slot_block(&store->geometry, group->slot) + first) *
         WEFT_BLOCK_SIZE;
-    group->op.data = group->buffer +
-                     (size_t)(first - group->block_first) * WEFT_BLOCK_SIZE;
+    group->op.data =
+        group->buffer + (size_t)(first - group->block_first) * WEFT_BLOCK_SIZE;
     store->io_pending++;
     io_file_start(store->io, &group->op);
 }

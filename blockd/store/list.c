@@ -20,8 +20,7 @@ digest_mix(uint64_t digest, uint64_t value)
 
 /* Over (block, state, CRC) of all that is not ABSENT; 0 means unknown. */
 static uint64_t
-list_digest(const struct store *store, const uint8_t *entry,
-            bool *ret_suspect)
+list_digest(const struct store *store, const uint8_t *entry, bool *ret_suspect)
 {
     uint64_t digest = UINT64_C(0x57454654);
 
@@ -38,8 +37,8 @@ list_digest(const struct store *store, const uint8_t *entry,
         } else if (state == DISK_BLOCK_DATA) {
             crc = entry_crc(&store->geometry, entry, i);
         }
-        digest = digest_mix(digest, (uint64_t)i << 34 | (uint64_t)state << 32 |
-                                        crc);
+        digest =
+            digest_mix(digest, (uint64_t)i << 34 | (uint64_t)state << 32 | crc);
     }
     if (*ret_suspect) {
         return 0;

@@ -9,15 +9,15 @@
 
 enum planted_bug {
     PLANTED_NONE = 0,
-    PLANTED_NO_HOT_MARK = 1,      /* S1: overwrite a cold extent unmarked. */
-    PLANTED_HOT_NOT_RELOGGED = 2, /* S1, S8: a checkpoint drops hot marks. */
-    PLANTED_ADOPT_FOREIGN = 3,    /* S2: mismatch on {invalid}: suspect. */
-    PLANTED_REUSE_AT_ONCE = 4,    /* S2: no quarantine of freed slots. */
-    PLANTED_PAGES_AHEAD = 5,      /* S8: page images beyond F. */
-    PLANTED_TAIL_FIRST = 6,       /* S8: tail moved before the pages. */
-    PLANTED_ACK_DISORDER = 7,     /* S9: own block written is enough. */
-    PLANTED_WINDOW_IGNORED = 8,   /* S9: no candidates beyond a hole. */
-    PLANTED_FLUSH_SKIPPED = 9,    /* (e): a flush without the device. */
+    PLANTED_NO_HOT_MARK = 1,         /* S1: overwrite a cold extent unmarked. */
+    PLANTED_HOT_NOT_RELOGGED = 2,    /* S1, S8: a checkpoint drops hot marks. */
+    PLANTED_ADOPT_FOREIGN = 3,       /* S2: mismatch on {invalid}: suspect. */
+    PLANTED_REUSE_AT_ONCE = 4,       /* S2: no quarantine of freed slots. */
+    PLANTED_PAGES_AHEAD = 5,         /* S8: page images beyond F. */
+    PLANTED_TAIL_FIRST = 6,          /* S8: tail moved before the pages. */
+    PLANTED_ACK_DISORDER = 7,        /* S9: own block written is enough. */
+    PLANTED_WINDOW_IGNORED = 8,      /* S9: no candidates beyond a hole. */
+    PLANTED_FLUSH_SKIPPED = 9,       /* (e): a flush without the device. */
     PLANTED_GOOD_WITHOUT_FLUSH = 10, /* (b), S5: G set before the flush. */
     PLANTED_DISCARD_UNTOUCHED = 11,  /* S4: no touch sequence. */
     PLANTED_INCARNATION_KEPT = 12,   /* S6: boot with lost writes. */

@@ -35,8 +35,7 @@ read_fill_states(struct store *store, struct work *work)
 
                 state = (uint8_t)entry_state(entry, segment.first + i);
                 if (state == STORE_BLOCK_DATA) {
-                    crc = entry_crc(&store->geometry, entry,
-                                    segment.first + i);
+                    crc = entry_crc(&store->geometry, entry, segment.first + i);
                 }
             }
             req->states[offset + i] = state;

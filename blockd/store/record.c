@@ -343,8 +343,8 @@ record_slot(const struct disk_record *record, uint32_t *ret_slot)
     case DISK_RECORD_ALLOC:
     case DISK_RECORD_FREE:
         /* All four have it in the same place. */
-        *ret_slot = le32_get(
-            ((const struct disk_free *)(const void *)record)->slot);
+        *ret_slot =
+            le32_get(((const struct disk_free *)(const void *)record)->slot);
         return true;
     case DISK_RECORD_NOP:
     case DISK_RECORD_REGION:

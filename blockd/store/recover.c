@@ -65,8 +65,7 @@ recover_op_done(struct io_op *op, int result)
 {
     struct io_file_op *file_op = container_of(op, struct io_file_op, op);
     struct recover *recover = container_of(file_op, struct recover, op);
-    uint32_t half =
-        recover->read_buffer == recover->buffers ? 0 : 1;
+    uint32_t half = recover->read_buffer == recover->buffers ? 0 : 1;
 
     recover->store->io_pending--;
     if (recover->read_single) {
@@ -99,9 +98,9 @@ recover_read(struct recover *recover, uint64_t block, uint32_t count,
     recover->read_count = count;
     recover->read_at = 0;
     recover->read_single = false;
-    recover->read_buffer =
-        recover->buffers + (size_t)half * RECOVER_CHUNK_BLOCKS *
-                               WEFT_BLOCK_SIZE;
+    recover->read_buffer = recover->buffers + (size_t)half *
+                                                  RECOVER_CHUNK_BLOCKS *
+                                                  WEFT_BLOCK_SIZE;
     memset(recover->unreadable[half], 0, sizeof(recover->unreadable[half]));
     recover_read_next(recover);
 }
@@ -133,13 +132,31 @@ super_explain(struct recover *recover, int a, int b)
     } else if (a == -EIO || b == -EIO) {
         recover_fail(recover, -EIO, "the superblocks cannot be read");
     } else {
-        recover_fail(recover, -EUCLEAN,
-                     "both superblocks are damaged");
+        recover_fail(recover, -EUCLEAN, "both superblocks are damaged");
     }
 }
 
 static void recover_table_next(struct recover *recover);
 static void recover_prove_next(struct recover *recover);
+
+/* Why the disk is not the one that was expected, or NULL. */
+static const char *
+super_objection(const struct store *store, const struct super_found *found)
+{
+    const struct store_open_options *options = &store->options;
+
+    if (!uuid_is_nil(&options->cluster) &&
+        !uuid_equal(&options->cluster, &found->identity.cluster)) {
+        return "it belongs to another cluster; if its data is not needed, "
+               "wipe its first MiB";
+    }
+    if (!uuid_is_nil(&options->disk) &&
+        !uuid_equal(&options->disk, &found->identity.disk)) {
+        return "it is another disk of this cluster; it was added before, or "
+               "paths were swapped";
+    }
+    return NULL;
+}
 
 static int
 super_decide(struct recover *recover, const struct super_found *found)
@@ -147,11 +164,16 @@ super_decide(struct recover *recover, const struct super_found *found)
     struct store *store = recover->store;
     struct io_file_info info;
     bool clean = (found->state.flags & DISK_SUPER_CLEAN) != 0;
-    bool may_lose = store->is_volatile ||
-                    (found->state.flags & DISK_SUPER_VOLATILE) != 0;
+    bool may_lose =
+        store->is_volatile || (found->state.flags & DISK_SUPER_VOLATILE) != 0;
     bool other_boot =
         !uuid_equal(&found->state.boot_id, &store->options.boot_id);
 
+    const char *objection = super_objection(store, found);
+    if (objection != NULL) {
+        recover_fail(recover, -EPERM, objection);
+        return -EPERM;
+    }
     io_file_info_get(store->file, &info);
     if (info.size_bytes / WEFT_BLOCK_SIZE < found->geometry.size_blocks) {
         recover_fail(recover, -EUCLEAN,
@@ -182,10 +204,10 @@ super_choose(struct recover *recover)
     for (uint32_t i = 0; i < 2; i++) {
         result[i] = recover->super_result[i];
         if (result[i] == 0) {
-            result[i] = super_decode(
-                (const struct disk_super *)(const void *)recover_block(
-                    recover, i, 0),
-                &found[i].geometry, &found[i].identity, &found[i].state);
+            result[i] = super_decode((const struct disk_super *)(const void *)
+                                         recover_block(recover, i, 0),
+                                     &found[i].geometry, &found[i].identity,
+                                     &found[i].state);
         }
         if (result[i] == 0 &&
             (chosen == NULL ||
@@ -248,8 +270,7 @@ recover_prove_chunk(struct recover *recover)
             return;
         }
         if (journal_is_valid(recover->store, 0, block) < 0) {
-            recover_fail(recover, -EUCLEAN,
-                         "the newer superblock is damaged");
+            recover_fail(recover, -EUCLEAN, "the newer superblock is damaged");
             return;
         }
     }
@@ -279,8 +300,8 @@ recover_table_next(struct recover *recover)
         return;
     }
     recover->step = RECOVER_TABLE_0;
-    recover_read(recover, geometry_page_block(&store->geometry, recover->page,
-                                              0),
+    recover_read(recover,
+                 geometry_page_block(&store->geometry, recover->page, 0),
                  table_chunk(recover), 0);
 }
 
@@ -299,8 +320,9 @@ table_choose(struct recover *recover, uint32_t index)
     bool sound[2];
 
     for (uint32_t i = 0; i < 2; i++) {
-        pages[i] = (const struct disk_page *)(const void *)recover_block(
-            recover, i, index);
+        pages[i] =
+            (const struct disk_page *)(const void *)recover_block(recover, i,
+                                                                  index);
         sound[i] = !recover->unreadable[i][index] &&
                    page_is_sound(store, recover->page + index, pages[i]);
         generation[i] = le64_get(pages[i]->generation);
@@ -333,8 +355,7 @@ recover_table_chunk(struct recover *recover)
         int copy = table_choose(recover, i);
 
         if (copy < 0) {
-            recover_fail(recover, -EUCLEAN,
-                         "a page of the table is damaged");
+            recover_fail(recover, -EUCLEAN, "a page of the table is damaged");
             return;
         }
         memcpy(&store->table.pages[recover->page + i],
@@ -453,9 +474,8 @@ recover_scan_chunk(struct recover *recover)
             return;
         }
         recover->scan++;
-        if (recover->hole && recover->scan >
-                                 recover->prefix_end +
-                                     store->geometry.window) {
+        if (recover->hole &&
+            recover->scan > recover->prefix_end + store->geometry.window) {
             break;
         }
     }
@@ -548,8 +568,8 @@ recover_replay_chunk(struct recover *recover)
 {
     for (uint32_t i = 0; i < recover->read_count; i++) {
         const struct disk_journal *block =
-            (const struct disk_journal *)(const void *)recover_block(recover,
-                                                                     0, i);
+            (const struct disk_journal *)(const void *)recover_block(recover, 0,
+                                                                     i);
         int result = 0;
 
         if (recover->unreadable[0][i]) {
@@ -561,8 +581,7 @@ recover_replay_chunk(struct recover *recover)
             result = recover_replay_block(recover, recover->scan, block);
         }
         if (result != 0) {
-            recover_fail(recover, result,
-                         "a journal block makes no sense");
+            recover_fail(recover, result, "a journal block makes no sense");
             return;
         }
         recover->scan++;
@@ -623,8 +642,8 @@ entry_makes_sense(const struct store *store, const uint8_t *entry)
     }
     size = le64_get(replica->entry.size_blocks);
     return logical < units_divide_up(size, store->geometry.slot_blocks) &&
-           index_find(store, replica->number, le32_get(slot->layer),
-                      logical) == SLOT_NONE;
+           index_find(store, replica->number, le32_get(slot->layer), logical) ==
+               SLOT_NONE;
 }
 
 static int
@@ -734,9 +753,9 @@ recover_start(struct store *store, bool lost)
     recover->store = store;
     recover->lost = lost;
     recover->op.op.done = recover_op_done;
-    recover->buffers = aligned_alloc(
-        WEFT_BLOCK_SIZE,
-        (size_t)2 * RECOVER_CHUNK_BLOCKS * WEFT_BLOCK_SIZE);
+    recover->buffers =
+        aligned_alloc(WEFT_BLOCK_SIZE,
+                      (size_t)2 * RECOVER_CHUNK_BLOCKS * WEFT_BLOCK_SIZE);
     if (recover->buffers == NULL) {
         recover_finish(store, -ENOMEM, "not enough memory");
         return;
@@ -771,7 +790,7 @@ recover_finish(struct store *store, int result, const char *text)
     store->recover_result = result;
     store->recover_text = text;
     store->recover_ended = true;
-    store->phase = result != 0           ? STORE_FAILED
+    store->phase = result != 0            ? STORE_FAILED
                    : store->close != NULL ? STORE_CLOSING
                    : store->serving       ? STORE_SERVING
                                           : STORE_IDLE;

@@ -31,7 +31,7 @@ struct judge_item {
 struct judge_op {
     struct io_file_op op;
     struct recover *recover;
-    uint8_t *buffer; /* A slot. */
+    uint8_t *buffer;   /* A slot. */
     size_t first, end; /* Items of the slot. */
     uint32_t slot, block_first, block_end;
     bool busy;

@@ -161,14 +161,13 @@ replica_add(struct store *store, uint64_t size_blocks,
     uint32_t number = 1;
     uint32_t page = 0;
 
-    while (number <= store->geometry.replicas_max &&
-           (replicas->slots[number - 1] != NULL ||
-            le32_get(table_replica(store, number)->state) !=
-                DISK_REPLICA_FREE)) {
+    while (
+        number <= store->geometry.replicas_max &&
+        (replicas->slots[number - 1] != NULL ||
+         le32_get(table_replica(store, number)->state) != DISK_REPLICA_FREE)) {
         number++;
     }
-    if (number > store->geometry.replicas_max ||
-        parts > replicas->pages_free) {
+    if (number > store->geometry.replicas_max || parts > replicas->pages_free) {
         return -ENOSPC;
     }
     replica = replica_new(store, number, size_blocks);
@@ -225,8 +224,8 @@ replica_load_pages(struct store *store, struct replica *replica)
         }
     }
     /* A tombstone may have given some back already. */
-    return found == parts || le32_get(replica->entry.state) ==
-                                 DISK_REPLICA_REMOVING
+    return found == parts ||
+                   le32_get(replica->entry.state) == DISK_REPLICA_REMOVING
                ? 0
                : -EUCLEAN;
 }
@@ -334,8 +333,7 @@ replica_count(struct store *store, const uint8_t *entry)
 
     replica->used[region]++;
     replica->slots_used++;
-    replica_written(replica, &store->geometry, logical,
-                    entry_sequence(entry));
+    replica_written(replica, &store->geometry, logical, entry_sequence(entry));
     for (uint32_t i = 0; i < store->geometry.slot_blocks; i++) {
         if (entry_state(entry, i) == DISK_BLOCK_SUSPECT) {
             replica->suspects[region]++;
@@ -415,8 +413,8 @@ remove_pages(struct store *store, struct replica *replica)
 void
 replica_remove_step(struct store *store)
 {
-    for (uint32_t i = 0; i < store->geometry.replicas_max &&
-                         store->replicas.removing != 0;
+    for (uint32_t i = 0;
+         i < store->geometry.replicas_max && store->replicas.removing != 0;
          i++) {
         struct replica *replica = store->replicas.slots[i];
 

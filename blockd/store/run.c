@@ -111,8 +111,8 @@ claims_fail(struct store *store)
 {
     list_splice_back(&store->claims, &store->claims_current);
     while (!list_is_empty(&store->claims)) {
-        struct store_claim *claim = container_of(
-            list_take(&store->claims), struct store_claim, node);
+        struct store_claim *claim =
+            container_of(list_take(&store->claims), struct store_claim, node);
 
         claim->done(claim, -EIO);
     }

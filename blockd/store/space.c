@@ -42,8 +42,8 @@ space_init(struct store *store)
     struct space *space = &store->space;
     uint32_t slots = store->geometry.slots_total;
     uint64_t buckets = 16;
-    uint64_t most = (uint64_t)(store->geometry.window + 2) *
-                    QUARANTINE_PER_BLOCK;
+    uint64_t most =
+        (uint64_t)(store->geometry.window + 2) * QUARANTINE_PER_BLOCK;
 
     while (buckets < slots + (uint64_t)slots / 2) {
         buckets *= 2;

@@ -49,9 +49,9 @@ store_pools_init(struct store *store)
     }
     store->super_writer.buffer =
         aligned_alloc(WEFT_BLOCK_SIZE, WEFT_BLOCK_SIZE);
-    return result != 0                            ? result
+    return result != 0                          ? result
            : store->super_writer.buffer == NULL ? -ENOMEM
-                                                  : 0;
+                                                : 0;
 }
 
 struct open_failed {

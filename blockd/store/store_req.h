@@ -117,6 +117,9 @@ struct store_req {
     uint32_t *crcs;       /* CRC32C of each block as stored.  READ: out. */
     uint8_t *states;      /* enum store_block_state.  READ: out.  PUT_SLOT: in,
                            * ABSENT, DATA or ZERO; all ABSENT frees the slot. */
+    uint8_t crcs_hold;    /* WRITE, PUT_SLOT: the submitter has just made or
+                           * checked 'crcs' over 'data', while it copied it;
+                           * the store need not do so again. */
     uint8_t discard_zero; /* DISCARD: leave ZERO (something lies beneath). */
     uint64_t slot_sequence; /* READ, out: of the slot of the first block, 0 if
                              * it has none. */
@@ -133,15 +136,15 @@ struct store_req {
      * Out: session (above) = the new one, and all of these. */
     struct weft_uuid owner_instance;
     struct store_membership membership; /* SET_VIEW: in.  FENCE: out. */
-    uint64_t incarnation;        /* FENCE, FLUSH: out (S6).  SET_VIEW: in. */
-    uint64_t known_good_out;     /* FENCE: out: G. */
-    uint64_t max_sequence;       /* FENCE: out: highest sequence present. */
+    uint64_t incarnation;    /* FENCE, FLUSH: out (S6).  SET_VIEW: in. */
+    uint64_t known_good_out; /* FENCE: out: G. */
+    uint64_t max_sequence;   /* FENCE: out: highest sequence present. */
     /* FENCE: out: the 'incarnation' of the last SET_VIEW (of CREATE, before the
      * first), persisted with the membership (S17).  FENCE itself leaves it as
      * it is: only the owner knows when a replica is whole again, and says so by
-     * SET_VIEW.  (note of the mirror's author, 17:50: was "at which the previous
-     * session began"; that would forget a loss if the owner fenced a replica
-     * again and died before it had repaired it.) */
+     * SET_VIEW.  (note of the mirror's author, 17:50: was "at which the
+     * previous session began"; that would forget a loss if the owner fenced a
+     * replica again and died before it had repaired it.) */
     uint64_t session_incarnation;
     uint32_t slot_blocks; /* FENCE: out: blocks per slot on that disk. */
 

@@ -59,8 +59,7 @@ super_encode(const struct geometry *geometry,
 
 int
 super_decode(const struct disk_super *block, struct geometry *ret_geometry,
-             struct super_identity *ret_identity,
-             struct super_state *ret_state)
+             struct super_identity *ret_identity, struct super_state *ret_state)
 {
     struct geometry geometry = {
         .size_blocks = le64_get(block->size_bytes) / WEFT_BLOCK_SIZE,
@@ -135,8 +134,8 @@ super_op_done(struct io_op *op, int result)
     writer->durable = le64_get(
         ((const struct disk_super *)(const void *)writer->buffer)->generation);
     while (!list_is_empty(&writer->current)) {
-        struct super_write *write = container_of(
-            list_take(&writer->current), struct super_write, node);
+        struct super_write *write =
+            container_of(list_take(&writer->current), struct super_write, node);
         write->done(write);
     }
     super_next(store);

@@ -28,7 +28,7 @@ table_overlays_planned(const struct geometry *geometry, uint32_t stride)
     if (count > TABLE_OVERLAYS_MAX) {
         count = TABLE_OVERLAYS_MAX;
     }
-    if (count < 4 * STORE_SEGMENTS_MAX) {
+    if (count < 4 * (uint64_t)STORE_SEGMENTS_MAX) {
         count = 4 * (uint64_t)STORE_SEGMENTS_MAX;
     }
     if (count > geometry->slots_total) {
@@ -43,9 +43,9 @@ table_init(struct store *store)
     struct table *table = &store->table;
     const struct geometry *geometry = &store->geometry;
 
-    table->overlay_stride = (uint32_t)units_align_up(
-        sizeof(struct overlay) + geometry->entry_bytes,
-        _Alignof(struct overlay));
+    table->overlay_stride =
+        (uint32_t)units_align_up(sizeof(struct overlay) + geometry->entry_bytes,
+                                 _Alignof(struct overlay));
     table->overlay_count =
         table_overlays_planned(geometry, table->overlay_stride);
     table->pages = calloc(geometry->pages, sizeof(*table->pages));
@@ -190,8 +190,7 @@ apply_region(struct store *store, const struct disk_region *record)
 static void
 apply_region_page(struct store *store, const struct disk_region_page *record)
 {
-    uint32_t number =
-        store->geometry.replica_pages + le32_get(record->page);
+    uint32_t number = store->geometry.replica_pages + le32_get(record->page);
     struct disk_page *page = &store->table.pages[number];
 
     memset(page->entries, 0, sizeof(page->entries));
@@ -349,8 +348,8 @@ table_forget(struct store *store)
     struct table *table = &store->table;
 
     while (!list_is_empty(&table->overlay_used)) {
-        struct overlay *overlay = container_of(
-            list_front(&table->overlay_used), struct overlay, node);
+        struct overlay *overlay = container_of(list_front(&table->overlay_used),
+                                               struct overlay, node);
 
         if (overlay->last_position > store->journal.flushed_known) {
             break;

@@ -310,8 +310,8 @@ work_admit_all(struct store *store)
 {
     while (!list_is_empty(&store->queue) && store->works.free_count != 0 &&
            !store_is_failing(store)) {
-        struct store_req *req = container_of(list_take(&store->queue),
-                                             struct store_req, node);
+        struct store_req *req =
+            container_of(list_take(&store->queue), struct store_req, node);
         struct work *work = slab_get(&store->works);
         int result;
 
@@ -412,8 +412,7 @@ work_retry_waiting(struct store *store)
     list_init(&batch);
     list_splice_back(&batch, &store->waiting);
     while (!list_is_empty(&batch)) {
-        struct work *work =
-            container_of(list_take(&batch), struct work, node);
+        struct work *work = container_of(list_take(&batch), struct work, node);
         int result = work->writes && !work->begun
                          ? session_check(store, work->replica, work->req)
                          : 0;
@@ -481,8 +480,7 @@ work_run_finished(struct store *store)
     list_init(&batch);
     list_splice_back(&batch, &store->finished);
     while (!list_is_empty(&batch)) {
-        struct work *work =
-            container_of(list_take(&batch), struct work, node);
+        struct work *work = container_of(list_take(&batch), struct work, node);
         struct store_req *req = work->req;
 
         slab_put(&store->works, work);
@@ -517,8 +515,8 @@ work_fail_all(struct store *store)
         }
     }
     while (!list_is_empty(&store->queue)) {
-        struct store_req *req = container_of(list_take(&store->queue),
-                                             struct store_req, node);
+        struct store_req *req =
+            container_of(list_take(&store->queue), struct store_req, node);
 
         req->result = -EIO;
         list_push_back(&store->refused, &req->node);

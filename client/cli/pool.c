@@ -94,8 +94,7 @@ pool_options(const struct cli *cli, Weft__V1__Pool *pool)
         code = pool_number(cli, "stripe-width", 64, &pool->stripe_width);
     }
     if (code == CLI_DONE && extent != NULL) {
-        code =
-            cli_check_size(cli, "--extent-size", extent, MIB, GIB, &bytes);
+        code = cli_check_size(cli, "--extent-size", extent, MIB, GIB, &bytes);
         if (code == CLI_DONE && !units_is_power_of_two(bytes)) {
             code = cli_usage_error(cli,
                                    "--extent-size \"%s\" is not a power of "

@@ -91,6 +91,7 @@ reactor_init_lists(struct reactor *reactor)
     list_init(&reactor->refused);
     list_init(&reactor->flush);
     list_init(&reactor->backlog);
+    list_init(&reactor->inlined);
     list_init(&reactor->pollers);
     list_init(&reactor->watches);
     list_init(&reactor->watches_stopped);
@@ -251,6 +252,7 @@ reactor_check_nothing_lives(const struct reactor *reactor)
     CHECK(list_is_empty(&reactor->settled));
     CHECK(list_is_empty(&reactor->refused));
     CHECK(list_is_empty(&reactor->backlog));
+    CHECK(list_is_empty(&reactor->inlined));
 }
 
 static int

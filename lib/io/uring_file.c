@@ -27,7 +27,10 @@
  * tmpfs.  A file in memory never waits for a device, but io_uring does not
  * know: it hands each operation to a kernel thread and back, which costs
  * several times the copy itself.  So such operations are plain system calls
- * inside start, and settle in the same turn (reactor_options.memory_inline). */
+ * (reactor_options.memory_inline), at the end of the turn, when what the turn
+ * has to send is on its way:
+ *
+ *   start --> BACKLOG --> done() */
 
 /* ---- Opening ---- */
 
@@ -119,7 +122,7 @@ uring_file_open(struct io *io, const char *path, enum io_cache_mode mode,
     file = container_of(node, struct uring_file, node);
     file->file.info = info;
     file->block_device = S_ISBLK(status.st_mode);
-    file->runs_inline =
+    file->in_memory =
         reactor->options.memory_inline && uring_file_is_in_memory(fd);
     file->pending = 0;
     file->fd = cleanup_take_fd(&fd);
@@ -277,18 +280,24 @@ uring_file_call(const struct uring_file *file, const struct io_file_op *op)
     return result < 0 ? -errno : (int)result;
 }
 
-static void
-uring_file_run_inline(struct reactor *reactor, struct uring_file *file,
-                      struct io_file_op *op)
+void
+uring_file_run_inlined(struct reactor *reactor)
 {
-    int result;
+    struct list *node;
 
-    op->op.state = URING_OP_FLYING;
-    do {
-        result = uring_file_call(file, op);
-    } while (uring_file_op_continues(op, &result));
-    file->pending--;
-    uring_settle(reactor, &op->op, URING_OP_SETTLED, result);
+    while ((node = list_pop_front(&reactor->inlined)) != NULL) {
+        struct io_op *op = container_of(node, struct io_op, node);
+        struct io_file_op *file_op = container_of(op, struct io_file_op, op);
+        struct uring_file *file =
+            container_of(file_op->file, struct uring_file, file);
+        int result;
+
+        do {
+            result = uring_file_call(file, file_op);
+        } while (uring_file_op_continues(file_op, &result));
+        file->pending--;
+        uring_settle(reactor, op, URING_OP_SETTLED, result);
+    }
 }
 
 void
@@ -304,8 +313,9 @@ uring_file_start(struct io *io, struct io_file_op *op)
         uring_settle(reactor, &op->op, URING_OP_SETTLED, -EINVAL);
         return;
     }
-    if (file->runs_inline) {
-        uring_file_run_inline(reactor, file, op);
+    if (file->in_memory) {
+        op->op.state = URING_OP_BACKLOG;
+        list_push_back(&reactor->inlined, &op->op.node);
         return;
     }
     if (reactor->file_ops < reactor->options.file_ops_max &&

@@ -102,7 +102,7 @@ struct uring_file {
     uint32_t index; /* In the table of fixed files. */
     uint32_t pending;
     bool block_device;
-    bool runs_inline; /* In memory: by system calls, see uring_file.c. */
+    bool in_memory; /* By system calls: see uring_file.c. */
 };
 
 enum uring_conn_state {
@@ -190,6 +190,7 @@ struct reactor {
     struct list refused;   /* io_conn.node: no slot, or a bad address. */
     struct list flush;     /* uring_conn.flush */
     struct list backlog;   /* io_op.node of file operations. */
+    struct list inlined;   /* The same, of files in memory. */
     struct list pollers;
     struct list watches; /* io_watch.node */
     struct list watches_stopped;
@@ -300,6 +301,8 @@ void uring_file_complete(struct reactor *reactor, struct io_file_op *op,
                          int result);
 /* Submits what waits, as far as the limit allows. */
 void uring_file_run_backlog(struct reactor *reactor);
+/* Does what is to be done on files in memory. */
+void uring_file_run_inlined(struct reactor *reactor);
 
 /* ---- uring_conn.c ---- */
 

@@ -19,7 +19,8 @@
  *   6. what these have decided, in rounds: settled operations, connections
  *      that need attention, tasks
  *   7. gather the sends of each connection, give back receive buffers
- *   8. one io_uring_enter: submits it all, and sleeps until the next
+ *   8. files in memory (uring_file.c): their operations, and 6 and 7 again
+ *   9. one io_uring_enter: submits it all, and sleeps until the next
  *      completion or timer if there is nothing left to do
  *
  * Sleeping and waking.  A reactor sets 'asleep' and then looks at its queue; a
@@ -347,6 +348,26 @@ uring_flush(struct reactor *reactor)
     uring_recv_publish(reactor);
 }
 
+/* Files in memory: what has been gathered leaves first, so that others work
+ * while this reactor copies; then what follows from the copies. */
+static void
+uring_run_inlined(struct reactor *reactor)
+{
+    if (list_is_empty(&reactor->inlined)) {
+        return;
+    }
+    if (io_uring_sq_ready(&reactor->ring) > 0) {
+        int rc = io_uring_submit(&reactor->ring);
+
+        reactor->info.enters++;
+        CHECK(rc >= 0 || rc == -EAGAIN || rc == -EBUSY || rc == -EINTR ||
+              rc == -ENOMEM);
+    }
+    uring_file_run_inlined(reactor);
+    uring_run_deferred(reactor);
+    uring_flush(reactor);
+}
+
 /* ---- Sleeping ---- */
 
 /* Whether the kernel has something for us that only a system call brings. */
@@ -402,6 +423,7 @@ static void
 uring_enter(struct reactor *reactor, bool stay_awake)
 {
     if (stay_awake || reactor->stopping || uring_has_deferred(reactor) ||
+        !list_is_empty(&reactor->inlined) ||
         timer_heap_next_ns(&reactor->timers) <= reactor->now_ns ||
         io_uring_cq_ready(&reactor->ring) > 0) {
         uring_enter_now(reactor);
@@ -432,6 +454,7 @@ uring_run(struct reactor *reactor)
         stay_awake = uring_poll_all(reactor);
         uring_run_deferred(reactor);
         uring_flush(reactor);
+        uring_run_inlined(reactor);
         uring_enter(reactor, stay_awake);
     }
 }

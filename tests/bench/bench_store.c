@@ -154,8 +154,8 @@ static void
 bench_setup(struct reactor_call *call)
 {
     struct bench *bench = container_of(call, struct bench_call, call)->bench;
-    int result = io_file_open(bench->io, bench->path, bench->mode,
-                              &bench->file);
+    int result =
+        io_file_open(bench->io, bench->path, bench->mode, &bench->file);
 
     CHECK(result == 0);
     bench->format = (struct store_format){

@@ -434,7 +434,12 @@ number(const char *text)
     char upper[32] = "";
 
     for (size_t i = 0; text[i] != '\0' && i < sizeof upper - 1; i++) {
-        upper[i] = text[i] == 'k' ? 'K' : text[i] == 'm' ? 'M' : text[i];
+        upper[i] = text[i];
+        if (text[i] == 'k') {
+            upper[i] = 'K';
+        } else if (text[i] == 'm') {
+            upper[i] = 'M';
+        }
     }
     if (units_parse_size(upper, &value) != 0) {
         usage();

@@ -100,8 +100,7 @@ connect_client(struct fuzz *fuzz)
 }
 
 static void
-feed_option(struct fuzz *fuzz, uint32_t option, const void *data,
-            uint32_t size)
+feed_option(struct fuzz *fuzz, uint32_t option, const void *data, uint32_t size)
 {
     struct nbd_option_header header = {
         .magic = be64_make(NBD_OPTION_MAGIC),
@@ -137,7 +136,7 @@ greet(struct fuzz *fuzz, bool structured)
     stub_run(fuzz->world);
     if (fuzz->clients[fuzz->client] != NULL) {
         stub_sent_drop(fuzz->clients[fuzz->client]);
-        fuzz->greeted[fuzz->client] = structured && !fuzz->removed;
+        fuzz->greeted[fuzz->client] = structured && fuzz->nbd_export != NULL;
     }
 }
 
@@ -214,9 +213,9 @@ feed_request(struct fuzz *fuzz, struct input *input)
         /* Odd ones, too; the last a little past the end. */
         .offset = be64_make((uint64_t)where * (VOLUME_BYTES / 254) +
                             (where % 5) * 100u),
-        .size = be32_make((size & 0x40) != 0 ? (size & 0x3fu) * 20481u
-                                             : (size & 0x3fu) * 512u +
-                                                   (size >> 7)),
+        .size =
+            be32_make((size & 0x40) != 0 ? (size & 0x3fu) * 20481u
+                                         : (size & 0x3fu) * 512u + (size >> 7)),
     };
     feed(fuzz, &header, sizeof header);
 }

@@ -131,8 +131,8 @@ world_run(struct world *world)
 {
     for (uint32_t i = 0; i < 2000000; i++) {
         if (!list_is_empty(&world->tasks)) {
-            struct io_task *task = container_of(list_take(&world->tasks),
-                                                struct io_task, node);
+            struct io_task *task =
+                container_of(list_take(&world->tasks), struct io_task, node);
 
             task->queued = false;
             task->run(task);
@@ -140,8 +140,8 @@ world_run(struct world *world)
             struct io_op *op =
                 container_of(list_take(&world->ops), struct io_op, node);
 
-            op->done(op, op_perform(world, container_of(op, struct io_file_op,
-                                                        op)));
+            op->done(op, op_perform(world,
+                                    container_of(op, struct io_file_op, op)));
         } else {
             return;
         }
@@ -452,10 +452,11 @@ fix_crc(uint8_t *block)
 
     if (le64_get(super->magic) == DISK_SUPER_MAGIC) {
         crc = &super->crc;
-    } else if (le64_get(super->magic) << 32 == (uint64_t)DISK_PAGE_MAGIC << 32) {
+    } else if (le64_get(super->magic) << 32 == (uint64_t)DISK_PAGE_MAGIC
+                                                   << 32) {
         crc = &((struct disk_page *)(void *)block)->crc;
-    } else if (le64_get(super->magic) << 32 ==
-               (uint64_t)DISK_JOURNAL_MAGIC << 32) {
+    } else if (le64_get(super->magic) << 32 == (uint64_t)DISK_JOURNAL_MAGIC
+                                                   << 32) {
         crc = &((struct disk_journal *)(void *)block)->crc;
     } else {
         return;
@@ -535,8 +536,7 @@ use_store(struct world *world)
         if (user.epoch > STORE_EPOCH_MAX || user_fence(world, &user) != 0) {
             /* A tombstone, or an owner that we are not. */
             user.epoch = info.membership.epoch + 1;
-            if (user.epoch > STORE_EPOCH_MAX ||
-                user_fence(world, &user) != 0) {
+            if (user.epoch > STORE_EPOCH_MAX || user_fence(world, &user) != 0) {
                 continue;
             }
         }

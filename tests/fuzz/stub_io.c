@@ -17,8 +17,13 @@
 /* More turns than this without time passing is a loop. */
 #define STUB_TURNS_MAX 1000000u
 
-enum stub_state { STUB_CONNECTING, STUB_OPEN, STUB_DRAINING, STUB_CLOSING,
-                  STUB_OVER };
+enum stub_state {
+    STUB_CONNECTING,
+    STUB_OPEN,
+    STUB_DRAINING,
+    STUB_CLOSING,
+    STUB_OVER
+};
 
 struct stub_conn {
     struct stub_world *world;

@@ -173,7 +173,7 @@ void guest_write_all(struct world *world, struct host *host);
 struct swarm {
     bool power, process, all_power, partition, oneway, cut, freeze, slow;
     bool read_eio, write_eio, flush_eio, flips, small_disk, db_away, db_unknown;
-    bool moves, clean_moves, zombies, resumes, rollbacks, volatile_cache;
+    bool moves, clean_moves, zombies, resumes, volatile_cache;
     bool enospc_holds;
 };
 
@@ -191,7 +191,10 @@ struct world {
     uint32_t planted, planted_store;
     uint32_t flip_host;
     uint64_t flips;
+    uint64_t adoptions;
+    bool spoiled[CELLS]; /* A bit flip may have been adopted there. */
 
+    bool rolled_back;      /* The last act (S12). */
     struct host *attached; /* According to the database. */
     struct host *current;  /* The one whose guest counts; NULL: none now. */
     bool guest_alive;
@@ -206,8 +209,7 @@ struct world {
 };
 
 /* The verdict: the first one is kept. */
-void world_fail(struct world *world, const char *format, ...)
-    WEFT_PRINTF(2, 3);
+void world_fail(struct world *world, const char *format, ...) WEFT_PRINTF(2, 3);
 /* All copies are equal, or the world fails.  Nobody has the volume. */
 void world_compare(struct world *world);
 /* An owner has become ready, or never will be. */

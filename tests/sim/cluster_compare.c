@@ -30,8 +30,7 @@ world_compare_blocks(struct world *world, uint32_t m, uint64_t block,
                                  .data = views[i].data,
                                  .crcs = views[i].crcs,
                                  .states = views[i].states };
-        int result =
-            host_store_run(&world->hosts[world->where[m][i]], &req);
+        int result = host_store_run(&world->hosts[world->where[m][i]], &req);
         if (result != 0) {
             world_fail(world, "replica %u: read: %d", i, result);
             return;
@@ -72,9 +71,9 @@ world_compare(struct world *world)
     world->db.epoch++;
     for (uint32_t m = 0; m < world->mirrors && !world->failed; m++) {
         uint64_t sessions[STORE_REPLICAS_MAX];
-        uint64_t blocks = volume_mirror_bytes(VOLUME_BYTES, EXTENT_BYTES,
-                                              world->mirrors, m) /
-                          WEFT_BLOCK_SIZE;
+        uint64_t blocks =
+            volume_mirror_bytes(VOLUME_BYTES, EXTENT_BYTES, world->mirrors, m) /
+            WEFT_BLOCK_SIZE;
         for (uint32_t i = 0; i < world->replicas; i++) {
             struct store_req req = {
                 .opcode = STORE_FENCE,

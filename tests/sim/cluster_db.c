@@ -35,8 +35,7 @@ db_apply(struct db_op *op)
             row->in_sync = wanted->in_sync;
             wanted->result = 0;
             sim_trace(world->sim, "db: mirror %u view %llu in sync %x: %s", i,
-                      (unsigned long long)row->view, row->in_sync,
-                      wanted->why);
+                      (unsigned long long)row->view, row->in_sync, wanted->why);
         }
         wanted->ret_row = *row;
         wanted->owner_lost = !ours;
@@ -74,8 +73,8 @@ db_answer(struct db_op *op)
     uint32_t index = db_mirror_index(op->world, &commit->mirror);
     if (!commit->owner_lost && host->record_epoch == commit->epoch) {
         host->record[index] = commit->ret_row;
-        host->record_pending[index] = commit->reread &&
-                                      host->record_pending[index];
+        host->record_pending[index] =
+            commit->reread && host->record_pending[index];
     }
     commit->done(commit, op->wanted.result);
 }
@@ -133,8 +132,7 @@ db_commit(struct mirror_meta *meta, struct mirror_commit *commit)
     uint64_t now_ns = sim_now_ns(world->sim);
     op->apply_ns =
         now_ns + rng_between(&world->rng, 200 * NS_PER_US, 4 * NS_PER_MS);
-    op->answer_ns =
-        op->apply_ns + rng_between(&world->rng, 0, 4 * NS_PER_MS);
+    op->answer_ns = op->apply_ns + rng_between(&world->rng, 0, 4 * NS_PER_MS);
     if (db->mood == DB_AWAY) {
         op->unknown = true;
         op->apply_ns = UINT64_MAX;
@@ -146,16 +144,15 @@ db_commit(struct mirror_meta *meta, struct mirror_commit *commit)
             op->apply_ns = UINT64_MAX;
         } else if (dice == 1) {
             /* It comes true after the answer that nobody knows. */
-            op->apply_ns = op->answer_ns +
-                           rng_between(&world->rng, 0, 300 * NS_PER_MS);
+            op->apply_ns =
+                op->answer_ns + rng_between(&world->rng, 0, 300 * NS_PER_MS);
         }
     }
     if (!commit->reread) {
         host->record_pending[db_mirror_index(world, &commit->mirror)] = true;
     }
     sim_alarm_set(world->sim, &op->alarm,
-                  op->apply_ns < op->answer_ns ? op->apply_ns
-                                               : op->answer_ns);
+                  op->apply_ns < op->answer_ns ? op->apply_ns : op->answer_ns);
 }
 
 void
@@ -165,6 +162,10 @@ db_notify(struct mirror_meta *meta, struct mirror *mirror, const char *kind,
     const struct owner *owner = container_of(meta, struct owner, meta);
 
     (void)mirror;
+    if (strcmp(kind, "block-repaired") == 0 &&
+        strstr(text, "adopted") != NULL) {
+        owner->host->world->adoptions++;
+    }
     sim_trace(owner->host->world->sim, "%u: %s: %s", owner->host->index, kind,
               text);
 }

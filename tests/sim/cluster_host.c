@@ -70,8 +70,7 @@ host_serve(struct host *host)
     options.conns_max = 8;
     options.requests_max = 256;
     options.bytes_max = 4 * MIB;
-    snprintf(address, sizeof address, "tcp:%s:7701",
-             sim_node_name(host->node));
+    snprintf(address, sizeof address, "tcp:%s:7701", sim_node_name(host->node));
     CHECK(peer_server_open(host->io, address, &options, &host->server) == 0);
     host->up = true;
 }
@@ -84,6 +83,9 @@ host_opened(struct store_open *op, int result)
     if (result != 0) {
         sim_trace(host->world->sim, "host %u: store: %d %s", host->index,
                   result, op->err.text);
+        /* A flush may have failed, and what the last life wrote be gone (S6).
+         */
+        host->lost_writes = true;
         if (result != -EIO) {
             world_fail(host->world, "host %u cannot open its store: %d %s",
                        host->index, result, op->err.text);
@@ -177,15 +179,15 @@ host_init(struct world *world, uint32_t index)
 
     host->world = world;
     host->index = index;
-    host->program = (struct sim_program){ .boot = host_boot,
-                                          .crashed = host_crashed };
+    host->program =
+        (struct sim_program){ .boot = host_boot, .crashed = host_crashed };
     host->directory.find = host_find;
     host->restart.fire = host_come_back;
     host->node = sim_node_add(world->sim, names[index]);
     uuid_make_random(7, index + 1, &host->disk_uuid);
     bool small = world->swarm.small_disk && index == 1;
-    uint64_t size = small ? 3 * MIB + rng_below(&world->rng, 4) * 128 * KIB
-                          : 12 * MIB;
+    uint64_t size =
+        small ? 3 * MIB + rng_below(&world->rng, 4) * 128 * KIB : 12 * MIB;
     bool cached = world->swarm.volatile_cache || rng_chance(&world->rng, 1, 3);
     host->disk = sim_disk_add(host->node, "/d0", size, cached);
     sim_disk_options(host->disk)->tear_bytes = 4096;
@@ -197,8 +199,8 @@ host_init(struct world *world, uint32_t index)
     CHECK(geometry_plan(size, host->format_options.slot_bytes, 0, &geometry,
                         &err) == 0);
     host->data_first_bytes = geometry.data_first * WEFT_BLOCK_SIZE;
-    host->data_bytes = (uint64_t)geometry.slots_total * geometry.slot_blocks *
-                       WEFT_BLOCK_SIZE;
+    host->data_bytes =
+        (uint64_t)geometry.slots_total * geometry.slot_blocks * WEFT_BLOCK_SIZE;
 }
 
 void
@@ -303,9 +305,8 @@ host_attach(struct host *host, bool live, bool resume, bool clean)
     for (uint32_t m = 0; m < world->mirrors; m++) {
         mirrors[m].row = host->record[m];
         for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
-            mirrors[m].links[i] = i < world->replicas
-                                      ? host->links[world->where[m][i]]
-                                      : NULL;
+            mirrors[m].links[i] =
+                i < world->replicas ? host->links[world->where[m][i]] : NULL;
         }
     }
     struct volume_options options = {

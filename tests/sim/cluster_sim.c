@@ -47,8 +47,7 @@ parse(int argc, char **argv, struct arguments *ret)
         } else if (strcmp(argv[i], "--planted") == 0 && more) {
             ret->options.planted = (uint32_t)strtoul(argv[++i], &end, 10);
         } else if (strcmp(argv[i], "--planted-store") == 0 && more) {
-            ret->options.planted_store =
-                (uint32_t)strtoul(argv[++i], &end, 10);
+            ret->options.planted_store = (uint32_t)strtoul(argv[++i], &end, 10);
         } else if (strcmp(argv[i], "-j") == 0 && more) {
             ret->jobs = (uint32_t)strtoul(argv[++i], &end, 10);
         } else if (strcmp(argv[i], "--trace") == 0) {
@@ -74,8 +73,7 @@ run_seed(const struct arguments *arguments, uint64_t seed)
     pid_t pid = alone ? 0 : fork();
 
     if (pid == 0) {
-        int result =
-            world_run_seed(seed, &arguments->options, why, sizeof why);
+        int result = world_run_seed(seed, &arguments->options, why, sizeof why);
         if (result != 0) {
             printf("seed %llu: %s\n", (unsigned long long)seed, why);
             fflush(stdout);
@@ -126,8 +124,8 @@ first_failing(const struct arguments *arguments, bool *ret_aborted)
             if (freopen("/dev/null", "w", stderr) == NULL) {
                 _exit(2);
             }
-            _exit(world_run_seed(seed, &arguments->options, why,
-                                 sizeof why) != 0
+            _exit(world_run_seed(seed, &arguments->options, why, sizeof why) !=
+                          0
                       ? 1
                       : 0);
         }
@@ -202,8 +200,9 @@ main(int argc, char **argv)
     struct arguments arguments;
 
     if (!parse(argc, argv, &arguments)) {
-        fprintf(stderr, "usage: %s --seeds A..B | --seed S [--trace] [-j N] "
-                        "[--planted N | --all-planted]\n",
+        fprintf(stderr,
+                "usage: %s --seeds A..B | --seed S [--trace] [-j N] "
+                "[--planted N | --all-planted]\n",
                 argv[0]);
         return 2;
     }

@@ -115,8 +115,8 @@ legal_begin(struct legal *legal, uint64_t first, uint64_t count,
 }
 
 void
-legal_ack(struct legal *legal, uint64_t first, uint64_t count,
-          uint64_t number, uint64_t now_ns)
+legal_ack(struct legal *legal, uint64_t first, uint64_t count, uint64_t number,
+          uint64_t now_ns)
 {
     for (uint64_t i = first; i < first + count; i++) {
         struct legal_set *sets[] = { &legal->cells[i].live,
@@ -132,8 +132,8 @@ legal_ack(struct legal *legal, uint64_t first, uint64_t count,
 }
 
 void
-legal_fail(struct legal *legal, uint64_t first, uint64_t count,
-           uint64_t number, uint64_t now_ns)
+legal_fail(struct legal *legal, uint64_t first, uint64_t count, uint64_t number,
+           uint64_t now_ns)
 {
     for (uint64_t i = first; i < first + count; i++) {
         struct legal_set *sets[] = { &legal->cells[i].live,
@@ -250,8 +250,7 @@ legal_read(struct legal *legal, uint64_t index, uint64_t value,
     for (uint32_t i = 0; i < set->count; i++) {
         const struct legal_write *write = &set->writes[i];
         if (write->value == value && write->begin_ns <= end_ns &&
-            write->dead_ns > begin_ns &&
-            !is_superseded(set, write, begin_ns)) {
+            write->dead_ns > begin_ns && !is_superseded(set, write, begin_ns)) {
             found = true;
             end_of_found = write->end_ns;
         }
@@ -279,9 +278,8 @@ legal_describe(const struct legal *legal, uint64_t index, char *ret_text,
     ret_text[0] = '\0';
     for (uint32_t i = 0; i < set->count && used < size; i++) {
         const struct legal_write *write = &set->writes[i];
-        int n = snprintf(ret_text + used, size - used,
-                         "%s%llu(%s %llu..%llu)", i == 0 ? "" : " ",
-                         (unsigned long long)write->value,
+        int n = snprintf(ret_text + used, size - used, "%s%llu(%s %llu..%llu)",
+                         i == 0 ? "" : " ", (unsigned long long)write->value,
                          write->acked ? "acked" : "open",
                          (unsigned long long)(write->begin_ns / 1000),
                          (unsigned long long)(write->end_ns == UINT64_MAX

@@ -14,14 +14,14 @@
  *
  * A write w is *superseded* by x if x was acknowledged and began after w had
  * ended.  A read that began at s may return a write that is not superseded by
- * any x that ended before s; and what it returned stays, so for reads that begin
- * after its end every other write that had ended before s is dead.
+ * any x that ended before s; and what it returned stays, so for reads that
+ * begin after its end every other write that had ended before s is dead.
  *
  *   same owner            live
  *   new owner, live guest (S17) live; what was pending is over
  *   new owner, new guest        live = hist, pruned by the last flush; one of
- *                               them has survived, and no one supersedes another
- *                               any more; the first read tells which it was
+ *                               them has survived, and no one supersedes
+ * another any more; the first read tells which it was
  *
  * Test-side memory: create and destroy it outside of simulated nodes, and wrap
  * calls from callbacks in sim_world_begin() and sim_world_end(). */
@@ -30,8 +30,8 @@
 #include <stdint.h>
 
 struct legal_write {
-    uint64_t number; /* Unique; 0 is the zeros of the beginning. */
-    uint64_t value;  /* What a read sees; 0 for zeros. */
+    uint64_t number;           /* Unique; 0 is the zeros of the beginning. */
+    uint64_t value;            /* What a read sees; 0 for zeros. */
     uint64_t begin_ns, end_ns; /* UINT64_MAX: pending. */
     uint64_t dead_ns; /* Reads that begin later cannot see it any more. */
     bool acked;

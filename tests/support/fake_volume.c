@@ -92,7 +92,7 @@ fake_volume_check_payload(const struct volume_req *req)
     CHECK(payload->filled_bytes == payload->size_bytes);
     for (uint32_t i = 0; i < payload->block_count; i++) {
         uint64_t at = units_align_down(req->offset_bytes, WEFT_BLOCK_SIZE) +
-                      (uint64_t)i * WEFT_BLOCK_SIZE;
+                      i * (uint64_t)WEFT_BLOCK_SIZE;
         if (at >= req->offset_bytes &&
             at + WEFT_BLOCK_SIZE <= req->offset_bytes + req->size_bytes) {
             CHECK(payload->crcs[i] ==

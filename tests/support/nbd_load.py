@@ -359,6 +359,7 @@ class Load:
                           'in_flight': len(self.requests),
                           'longest_s': round(self.longest, 3),
                           'mismatches': len(self.mismatches),
+                          'no_space': self.no_space,
                           'errors': len(self.errors)}), flush=True)
 
     def run(self):

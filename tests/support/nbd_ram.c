@@ -55,8 +55,8 @@ start(struct reactor_call *call)
     CHECK(ram_volume_new(&other, &program->other_volume) == 0);
     CHECK(nbd_server_new(&server, &program->server) == 0);
     CHECK(nbd_server_listen(program->server, address, NULL) == 0);
-    CHECK(nbd_server_listen(program->server, "tcp:127.0.0.1:0",
-                            program->tcp) == 0);
+    CHECK(nbd_server_listen(program->server, "tcp:127.0.0.1:0", program->tcp) ==
+          0);
     CHECK(nbd_export_add(program->server, "p/v", program->volume,
                          &program->nbd_export) == 0);
     CHECK(nbd_export_add(program->server, "p/other", program->other_volume,

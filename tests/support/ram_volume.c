@@ -40,8 +40,7 @@ ram_volume_new(const struct ram_volume_options *options,
     }
     volume->io = options->io;
     volume->size_bytes = options->size_bytes;
-    volume->block_count =
-        units_divide_up(options->size_bytes, WEFT_BLOCK_SIZE);
+    volume->block_count = units_divide_up(options->size_bytes, WEFT_BLOCK_SIZE);
     volume->delay_min_ns = options->delay_min_ns;
     volume->delay_max_ns = options->delay_max_ns;
     volume->error_ppm = options->error_ppm;

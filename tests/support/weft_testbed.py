@@ -46,7 +46,9 @@ TROUBLE = re.compile(r'AddressSanitizer|LeakSanitizer|runtime error:|'
 
 def build_dir():
     """Where blockd and weft were built."""
-    return pathlib.Path(os.environ.get('WEFT_BUILD_DIR', '/tmp/b/e2e'))
+    if 'WEFT_BUILD_DIR' not in os.environ:
+        sys.exit('WEFT_BUILD_DIR: the build directory is not set')
+    return pathlib.Path(os.environ['WEFT_BUILD_DIR'])
 
 
 def wait_for(what, condition, seconds=30, step=0.1):
@@ -81,9 +83,10 @@ class Process:
     def __init__(self, testbed, host, command, **options):
         self.testbed = testbed
         self.name = ' '.join(map(str, command))[:100]
-        # Not in the test bed's directory: it may outlive that.
-        self.out = tempfile.TemporaryFile(mode='w+')
-        self.err = tempfile.TemporaryFile(mode='w+')
+        # Not in the test bed's directory: it may outlive that.  To append,
+        # since the child's offset is ours.
+        self.out = tempfile.TemporaryFile(mode='a+b')
+        self.err = tempfile.TemporaryFile(mode='a+b')
         # pylint: disable=consider-using-with,subprocess-popen-preexec-fn
         self.child = subprocess.Popen(
             testbed.inside(host, *command), stdout=self.out, stderr=self.err,
@@ -96,11 +99,11 @@ class Process:
 
     def output(self):
         self.out.seek(0)
-        return self.out.read()
+        return self.out.read().decode(errors='replace')
 
     def errors(self):
         self.err.seek(0)
-        return self.err.read()
+        return self.err.read().decode(errors='replace')
 
     def terminate(self):
         if self.is_running():
@@ -143,13 +146,17 @@ class Load(Process):
         wait_for('the load to begin', lambda: self.count() > 50)
         return self
 
-    def count(self):
-        """Requests done so far."""
+    def last(self):
+        """What it said last."""
         lines = self.output().split('\n')[:-1]
         if not self.is_running():
             raise AssertionError(f'the load ended: {self.output()[-2000:]}'
                                  f'{self.errors()}')
-        return json.loads(lines[-1]).get('done', 0) if lines else 0
+        return json.loads(lines[-1]) if lines else {'done': 0, 'no_space': 0}
+
+    def count(self):
+        """Requests done so far."""
+        return self.last()['done']
 
     def wait_progress(self, seconds=30):
         """Until it has done more than it had when this was called."""
@@ -419,15 +426,17 @@ class Testbed:
         return self.wait_volume(name, 'to be healthy', is_healthy, host,
                                 seconds)
 
-    def wait_host(self, name, state, host='h1', seconds=30):
-        """Waits until a host has a state, as another sees it."""
+    def wait_hosts(self, names, state, host='h1', seconds=30):
+        """Waits until hosts have a state, as one sees it."""
         def is_so():
             done = self.weft('host', 'list', '-o', 'json', host=host,
                              check=False)
-            return done.returncode == 0 and any(
-                item['name'] == f'hosts/{name}' and item['state'] == state
-                for item in json.loads(done.stdout)['hosts'])
-        wait_for(f'host {name} to be {state}', is_so, seconds)
+            if done.returncode != 0:
+                return False
+            states = {item['name'].rpartition('/')[2]: item['state']
+                      for item in json.loads(done.stdout)['hosts']}
+            return all(states.get(name) == state for name in names)
+        wait_for(f'{", ".join(names)} to be {state}', is_so, seconds)
 
     def events(self, host='h1'):
         return self.weft_json('event', 'list', host=host)['events']

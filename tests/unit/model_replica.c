@@ -79,7 +79,8 @@ model_write(struct model_replica *replica, struct store_req *req)
 {
     for (uint32_t i = 0; i < req->block_count; i++) {
         uint32_t in;
-        if (replica->full && !model_slot_at(replica, req->block + i, &in)->used) {
+        if (replica->full &&
+            !model_slot_at(replica, req->block + i, &in)->used) {
             return -ENOSPC;
         }
         if (crc32c(0, req->data + (size_t)i * WEFT_BLOCK_SIZE,
@@ -210,8 +211,8 @@ model_execute_now(struct model_replica *replica, struct store_req *req)
         return result;
     }
     replica->counts[req->opcode]++;
-    if (req->opcode != STORE_FENCE && (req->epoch != replica->epoch ||
-                                       req->session != replica->session)) {
+    if (req->opcode != STORE_FENCE &&
+        (req->epoch != replica->epoch || req->session != replica->session)) {
         replica->refused++;
         return -ESTALE;
     }
@@ -336,8 +337,8 @@ model_submit(struct link *link, struct store_req *req)
 static const struct link_vtable model_vtable = { .submit = model_submit };
 
 void
-model_replica_init(struct model_replica *replica, struct io *io,
-                   uint64_t seed, const struct weft_uuid *uuid, bool local)
+model_replica_init(struct model_replica *replica, struct io *io, uint64_t seed,
+                   const struct weft_uuid *uuid, bool local)
 {
     memset(replica, 0, sizeof *replica);
     replica->io = io;

@@ -6,12 +6,12 @@
 
 #include "lib/base/container_of.h"
 
-#define FAIL_UNLESS(condition)                   \
-    do {                                         \
-        if (!(condition)) {                      \
+#define FAIL_UNLESS(condition)                    \
+    do {                                          \
+        if (!(condition)) {                       \
             print_error("not: %s\n", #condition); \
-            _fail(file, line);                   \
-        }                                        \
+            _fail(file, line);                    \
+        }                                         \
     } while (0)
 
 /* ---- The world ---- */
@@ -223,8 +223,8 @@ client_drop(struct client *client)
 {
     if (!client->closed) {
         io_conn_close(client->world->client_io, &client->conn);
-        assert_true(sim_run_until_set(client->world->sim, &client->closed,
-                                      PATIENCE));
+        assert_true(
+            sim_run_until_set(client->world->sim, &client->closed, PATIENCE));
     }
     client_done(client);
 }

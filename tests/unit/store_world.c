@@ -305,8 +305,8 @@ world_write(struct store_world *world, uint64_t block, uint32_t count,
 
     for (uint32_t i = 0; i < count; i++) {
         pattern_fill(data + (size_t)i * WEFT_BLOCK_SIZE, block + i, tag);
-        crcs[i] = crc32c(0, data + (size_t)i * WEFT_BLOCK_SIZE,
-                         WEFT_BLOCK_SIZE);
+        crcs[i] =
+            crc32c(0, data + (size_t)i * WEFT_BLOCK_SIZE, WEFT_BLOCK_SIZE);
     }
     req.block = block;
     req.block_count = count;

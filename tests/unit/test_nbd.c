@@ -71,9 +71,9 @@ test_read_simple(void **state)
         { 100, 300000 },
         { 0, 1 << 20 },
         { VOLUME_BYTES - 1, 1 },
-        { 3, 1 << 20 },            /* Two parts. */
-        { 5000, 5 * (1 << 20) },   /* Six. */
-        { 0, 32u << 20 },          /* The most. */
+        { 3, 1 << 20 },          /* Two parts. */
+        { 5000, 5 * (1 << 20) }, /* Six. */
+        { 0, 32u << 20 },        /* The most. */
         { VOLUME_BYTES - (32 << 20), 32u << 20 },
     };
     (void)state;
@@ -115,8 +115,7 @@ test_read_structured(void **state)
     expect_bytes(&client, "\0\x10\0\0", 4);
 
     /* What cannot be one chunk. */
-    client_request(&client, NBD_CMD_FLAG_DF, NBD_CMD_READ, 4, 0,
-                   (1 << 20) + 1);
+    client_request(&client, NBD_CMD_FLAG_DF, NBD_CMD_READ, 4, 0, (1 << 20) + 1);
     expect_error_chunk(&client, 4, NBD_EOVERFLOW);
     teardown();
 }
@@ -152,8 +151,7 @@ test_read_large_structured(void **state)
             holes += bytes;
             memset(scratch, 0, bytes);
         } else {
-            assert_int_equal(be16_get(header.type),
-                             NBD_REPLY_TYPE_OFFSET_DATA);
+            assert_int_equal(be16_get(header.type), NBD_REPLY_TYPE_OFFSET_DATA);
             client_copy(&client, scratch, bytes);
         }
         assert_in_range(at, 777, 777 + size - 1);
@@ -220,8 +218,8 @@ test_read_serial(void **state)
     sim_run_for(world.sim, NS_PER_S);
     assert_int_equal(stats().in_flight, 2); /* The large one waits. */
     ram_volume_hold(world.volume, false);
-    bool flush_first = client_wait(&client, 16) &&
-                       client.in[client.in_read + 15] == 11;
+    bool flush_first =
+        client_wait(&client, 16) && client.in[client.in_read + 15] == 11;
     if (flush_first) {
         expect_simple(&client, 11, 0);
     }
@@ -360,8 +358,8 @@ test_zeroes(void **state)
             } else {
                 /* The space is there: all of it was written. */
                 assert_int_equal(after.count[VOLUME_WRITE_ZEROES], 0);
-                assert_false(ram_volume_is_hole(world.volume,
-                                                cases[i].offset / 4096));
+                assert_false(
+                    ram_volume_is_hole(world.volume, cases[i].offset / 4096));
             }
             assert_int_equal(after.count[VOLUME_DISCARD], 0);
         }
@@ -616,12 +614,18 @@ test_errors(void **state)
         int result;
         uint32_t error;
     } cases[] = {
-        { -EIO, NBD_EIO },           { -ENOSPC, NBD_ENOSPC },
-        { -ESHUTDOWN, NBD_ESHUTDOWN }, { -ESTALE, NBD_ESHUTDOWN },
-        { -EINVAL, NBD_EINVAL },     { -EPERM, NBD_EPERM },
-        { -EROFS, NBD_EPERM },       { -EFBIG, NBD_ENOSPC },
-        { -EDQUOT, NBD_ENOSPC },     { -EOPNOTSUPP, NBD_ENOTSUP },
-        { -ECONNRESET, NBD_EIO },    { -9999, NBD_EIO },
+        { -EIO, NBD_EIO },
+        { -ENOSPC, NBD_ENOSPC },
+        { -ESHUTDOWN, NBD_ESHUTDOWN },
+        { -ESTALE, NBD_ESHUTDOWN },
+        { -EINVAL, NBD_EINVAL },
+        { -EPERM, NBD_EPERM },
+        { -EROFS, NBD_EPERM },
+        { -EFBIG, NBD_ENOSPC },
+        { -EDQUOT, NBD_ENOSPC },
+        { -EOPNOTSUPP, NBD_ENOTSUP },
+        { -ECONNRESET, NBD_EIO },
+        { -9999, NBD_EIO },
     };
     (void)state;
 

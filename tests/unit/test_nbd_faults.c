@@ -247,8 +247,7 @@ test_exhaustion(void **state)
                                (i % 4 + 1) * 5000);
                 client_send(client, data, (i % 4 + 1) * 5000);
             } else if (i % 16 == 7) {
-                client_request(client, 0, NBD_CMD_WRITE, i, i * 1000,
-                               3 << 20);
+                client_request(client, 0, NBD_CMD_WRITE, i, i * 1000, 3 << 20);
                 client_send(client, data, 3 * MIB);
             } else {
                 client_request(client, 0, NBD_CMD_BLOCK_STATUS, i, 0, 1 << 20);
@@ -284,6 +283,42 @@ test_exhaustion(void **state)
         free(data);
         world_done(&world);
     }
+}
+
+/* One request at a time: each wait ends with the reply before. */
+static void
+test_one_at_a_time(void **state)
+{
+    struct world_options options = { .requests_max = 1 };
+    struct client clients[3];
+    (void)state;
+
+    world_init(&world, &options);
+    for (uint32_t i = 0; i < 3; i++) {
+        client_open(&clients[i], &world, i == 0, i == 0);
+    }
+    for (uint32_t i = 0; i < 30; i++) {
+        struct client *client = &clients[i % 3];
+        switch (i / 3 % 3) {
+        case 0:
+            client_request(client, 0, NBD_CMD_FLUSH, i, 0, 0);
+            break;
+        case 1:
+            client_request(client, 0, NBD_CMD_TRIM, i, 1, 1); /* Nothing. */
+            break;
+        case 2:
+            client_request(client, 0, NBD_CMD_FLUSH, i, 1, 1); /* Refused. */
+            break;
+        }
+    }
+    for (uint32_t i = 0; i < 30; i++) {
+        expect_simple(&clients[i % 3], i, i / 3 % 3 == 2 ? NBD_EINVAL : 0);
+    }
+    assert_int_equal(stats().in_flight_max, 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        client_drop(&clients[i]);
+    }
+    world_done(&world);
 }
 
 static void
@@ -335,8 +370,7 @@ test_removal_in_flight(void **state)
             client_request(&clients[i], 0, NBD_CMD_WRITE, 1, 4096 * i, 600);
             client_send(&clients[i], data, 600);
             client_request(&clients[i], 0, NBD_CMD_READ, 2, 0, 3 << 20);
-            client_request(&clients[i], 0, NBD_CMD_WRITE_ZEROES, 3, 1,
-                           2 << 20);
+            client_request(&clients[i], 0, NBD_CMD_WRITE_ZEROES, 3, 1, 2 << 20);
             client_request(&clients[i], 0, NBD_CMD_WRITE, 4, 0, 2 << 20);
             client_send(&clients[i], data, 600); /* Not all of it. */
         }
@@ -468,6 +502,7 @@ main(void)
         cmocka_unit_test(test_ends_at_every_byte),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_exhaustion),
+        cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_connections_max),
         cmocka_unit_test(test_removal_in_flight),
         cmocka_unit_test(test_stalled_reader),

@@ -275,9 +275,9 @@ check_status(struct model *model, const struct job *job, const uint8_t *data,
         last = end < last ? end : last;
         for (uint64_t block = first; block < last;
              block = units_align_down(block, 4096) + 4096) {
-            assert_int_equal(
-                ram_volume_is_hole(model->world.volume, block / 4096),
-                be32_get(one.flags) == 3);
+            assert_int_equal(ram_volume_is_hole(model->world.volume,
+                                                block / 4096),
+                             be32_get(one.flags) == 3);
         }
         at = end;
     }
@@ -494,8 +494,8 @@ model_init(struct model *model, uint64_t seed)
     for (uint32_t i = 0; i < model->client_count; i++) {
         /* Some blocks have two owners. */
         model->owners[i].first = i * PART_BYTES + i % 2 * 700;
-        model->owners[i].size = (i + 1) * PART_BYTES + (i + 1) % 2 * 700 -
-                                model->owners[i].first;
+        model->owners[i].size =
+            (i + 1) * PART_BYTES + (i + 1) % 2 * 700 - model->owners[i].first;
     }
 }
 

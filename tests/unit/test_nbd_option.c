@@ -254,12 +254,12 @@ test_many_exports(void **state)
     }
     sim_node_enter(world.server_node);
     struct nbd_export *more = NULL;
-    assert_int_equal(
-        nbd_export_add(world.server, name, world.volume, &more), -EEXIST);
+    assert_int_equal(nbd_export_add(world.server, name, world.volume, &more),
+                     -EEXIST);
     memset(name, 'x', 401);
     name[401] = 0;
-    assert_int_equal(
-        nbd_export_add(world.server, name, world.volume, &more), -EINVAL);
+    assert_int_equal(nbd_export_add(world.server, name, world.volume, &more),
+                     -EINVAL);
     assert_int_equal(nbd_export_add(world.server, "", world.volume, &more),
                      -EINVAL);
     assert_null(more);

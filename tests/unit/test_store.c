@@ -562,8 +562,7 @@ claim(struct store_world *world, uint8_t host, bool committed)
     sim_node_enter(world->node);
     store_claim_start(&claim.claim);
     sim_node_leave(world->node);
-    assert_true(
-        sim_run_until_set(world->sim, &claim.is_done, WORLD_LIMIT_NS));
+    assert_true(sim_run_until_set(world->sim, &claim.is_done, WORLD_LIMIT_NS));
     assert_int_equal(claim.result, 0);
 }
 
@@ -674,8 +673,9 @@ test_laps(void **state)
         for (int i = 0; i < 3000; i++) {
             uint64_t block = (uint64_t)i * 37 % 1000;
 
-            assert_int_equal(
-                world_write(&world, block, 1, sequence++, (uint32_t)i), 0);
+            assert_int_equal(world_write(&world, block, 1, sequence++,
+                                         (uint32_t)i),
+                             0);
         }
         store_stats_get(world.store, &stats);
         assert_true(stats.checkpoints > 20);

@@ -25,10 +25,10 @@ struct field {
     size_t offset, size;
 };
 
-#define FIELD(owner, name)                                       \
-    {                                                            \
-        #owner, #name, offsetof(struct owner, name),             \
-            sizeof(((struct owner *)0)->name)                    \
+#define FIELD(owner, name)                           \
+    {                                                \
+#owner, #name, offsetof(struct owner, name), \
+            sizeof(((struct owner *)0)->name)        \
     }
 
 static const struct field fields[] = {
@@ -104,10 +104,10 @@ struct named {
 
 #define NAMED(name)           \
     {                         \
-        #name, (uint64_t)name \
+#name, (uint64_t)name \
     }
-#define SIZED(name)          \
-    {                        \
+#define SIZED(name)                          \
+    {                                        \
         "struct " #name, sizeof(struct name) \
     }
 
@@ -141,12 +141,12 @@ static const struct named constants[] = {
 
 /* Of the form "| value | `NAME` | ...". */
 static const struct named numbers[] = {
-    NAMED(DISK_BLOCK_ABSENT),     NAMED(DISK_BLOCK_DATA),
-    NAMED(DISK_BLOCK_ZERO),       NAMED(DISK_BLOCK_SUSPECT),
-    NAMED(DISK_RECORD_NOP),       NAMED(DISK_RECORD_INTENT),
-    NAMED(DISK_RECORD_STATE),     NAMED(DISK_RECORD_ALLOC),
-    NAMED(DISK_RECORD_FREE),      NAMED(DISK_RECORD_REGION),
-    NAMED(DISK_RECORD_HOT),       NAMED(DISK_RECORD_REPLICA),
+    NAMED(DISK_BLOCK_ABSENT),       NAMED(DISK_BLOCK_DATA),
+    NAMED(DISK_BLOCK_ZERO),         NAMED(DISK_BLOCK_SUSPECT),
+    NAMED(DISK_RECORD_NOP),         NAMED(DISK_RECORD_INTENT),
+    NAMED(DISK_RECORD_STATE),       NAMED(DISK_RECORD_ALLOC),
+    NAMED(DISK_RECORD_FREE),        NAMED(DISK_RECORD_REGION),
+    NAMED(DISK_RECORD_HOT),         NAMED(DISK_RECORD_REPLICA),
     NAMED(DISK_RECORD_REGION_PAGE), NAMED(DISK_RECORD_KNOWN_GOOD),
 };
 
@@ -184,8 +184,8 @@ test_structures(void **state)
         if (sscanf(line, "### `struct %63[a-z_]`", owner) == 1) {
             continue;
         }
-        if (sscanf(line, "| %lu | %lu | `%63[a-z_]` |", &offset, &size,
-                   name) != 3) {
+        if (sscanf(line, "| %lu | %lu | `%63[a-z_]` |", &offset, &size, name) !=
+            3) {
             continue;
         }
         for (i = 0; i < ARRAY_COUNT(fields); i++) {
@@ -242,7 +242,7 @@ test_constants(void **state)
             2) {
             check_named(constants, ARRAY_COUNT(constants), name,
                         strtoull(text, NULL, 0), &found_constants);
-        } else if (sscanf(line, "| %63[0-9] | `DISK_%59[A-Z_]` |", text,
+        } else if (sscanf(line, "| %63[0-9] | `DISK_%58[A-Z_]` |", text,
                           name + 5) == 2) {
             memcpy(name, "DISK_", 5);
             check_named(numbers, ARRAY_COUNT(numbers), name,
