@@ -86,7 +86,9 @@ api_disk_message(struct reply_arena *arena, struct state *state,
     for (const struct state_replica_status *replica =
              state_replica_status_next(state, NULL);
          replica != NULL; replica = state_replica_status_next(state, replica)) {
-        disk->replica_count += uuid_equal(&replica->disk_uuid, &row->disk_uuid);
+        disk->replica_count +=
+            uuid_equal(&replica->disk_uuid, &row->disk_uuid) &&
+            replica->state != STATE_REPLICA_STATUS_STATE_FAILED;
     }
     return disk;
 }
@@ -143,6 +145,7 @@ disk_create_build(struct api_op *op, struct state_txn *txn, struct state *state)
         .host = host,
         .path = request->disk->path,
         .device_class = api_device_class_text(request->disk->device_class),
+        .force = request->force,
         .state = STATE_DISK_STATE_ADDING,
     };
     api_op_uuid(op, "disk", &row.row.uuid);
@@ -151,7 +154,8 @@ disk_create_build(struct api_op *op, struct state_txn *txn, struct state *state)
     state_txn_insert(txn, &row.row,
                      STATE_DISK_COL_DISK_UUID | STATE_DISK_COL_HOST |
                          STATE_DISK_COL_PATH | STATE_DISK_COL_POOL |
-                         STATE_DISK_COL_DEVICE_CLASS | STATE_DISK_COL_STATE);
+                         STATE_DISK_COL_DEVICE_CLASS | STATE_DISK_COL_FORCE |
+                         STATE_DISK_COL_STATE);
     uuid_format(&row.disk_uuid, text);
     (void)snprintf(op->target, sizeof op->target, "hosts/%s/disks/%s", host,
                    text);

@@ -195,6 +195,9 @@ Weft__V1__Host *api_host_message(struct reply_arena *arena, struct state *state,
                                  const struct state_host *row);
 Weft__V1__Disk *api_disk_message(struct reply_arena *arena, struct state *state,
                                  const struct state_disk *row);
+/* Why a volume that is being created never will be, or NULL. */
+const char *api_volume_creation_error(struct state *state,
+                                      const struct state_volume *row);
 Weft__V1__Volume *api_volume_message(struct reply_arena *arena,
                                      struct state *state,
                                      const struct state_volume *row, bool full);

@@ -51,6 +51,12 @@ operation_judge_create(struct state *state, const struct state_operation *row)
     if (volume == NULL || volume->state == STATE_VOLUME_STATE_READY) {
         return (struct judgement){ .done = true };
     }
+    const char *error = api_volume_creation_error(state, volume);
+    if (error != NULL) {
+        return (struct judgement){ .done = true,
+                                   .code = RPC_FAILED_PRECONDITION,
+                                   .text = error };
+    }
     return (struct judgement){ .text = "replicas are being created" };
 }
 

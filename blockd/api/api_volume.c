@@ -383,6 +383,13 @@ volume_attach_build(struct api_op *op, struct state_txn *txn,
                              "all",
                              request->host);
     }
+    const char *error = api_volume_creation_error(state, row);
+    if (error != NULL) {
+        return api_op_refuse(op, RPC_FAILED_PRECONDITION, "VOLUME_ERROR",
+                             "volume \"%s\" could not be created: %s; it can "
+                             "only be deleted",
+                             row->name, error);
+    }
     (void)snprintf(op->target, sizeof op->target, "%s", request->name);
     const struct state_attachment *old =
         state_attachment_find_by_volume(state, &row->row.uuid);

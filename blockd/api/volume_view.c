@@ -62,8 +62,10 @@ volume_replica_state(struct reply_arena *arena, struct state *state,
     const struct state_replica_status *known =
         state_replica_status_find_by_replica(state, uuid);
 
-    if (known == NULL) {
+    if (known == NULL || known->state == STATE_REPLICA_STATUS_STATE_FAILED) {
         replica->state = WEFT__V1__REPLICA__STATE__CREATING;
+        replica->state_reason =
+            reply_text(arena, "%s", known != NULL ? known->error : "");
         return;
     }
     if (state_uuids_contain(mirror->in_sync, mirror->in_sync_count, uuid)) {
@@ -146,13 +148,41 @@ volume_fill_health(struct reply_arena *arena, struct state *state,
     }
 }
 
+const char *
+api_volume_creation_error(struct state *state, const struct state_volume *row)
+{
+    if (row->state != STATE_VOLUME_STATE_CREATING) {
+        return NULL;
+    }
+    for (uint32_t i = 0; i < row->stripe_width; i++) {
+        const struct state_mirror *mirror =
+            state_mirror_find_by_volume_index(state, &row->row.uuid, i);
+        for (size_t j = 0; mirror != NULL && j < mirror->replicas_count; j++) {
+            const struct state_replica_status *status =
+                state_replica_status_find_by_replica(state,
+                                                     &mirror->replicas[j].key);
+            if (status != NULL &&
+                status->state == STATE_REPLICA_STATUS_STATE_FAILED) {
+                return status->error;
+            }
+        }
+    }
+    return NULL;
+}
+
 static void
-volume_fill_state(struct reply_arena *arena, const struct state_volume *row,
+volume_fill_state(struct reply_arena *arena, struct state *state,
+                  const struct state_volume *row,
                   const struct state_attachment *attachment,
                   const struct state_attachment_status *status,
                   Weft__V1__Volume *volume)
 {
-    if (row->state == STATE_VOLUME_STATE_CREATING) {
+    const char *error = api_volume_creation_error(state, row);
+
+    if (error != NULL) {
+        volume->state = WEFT__V1__VOLUME__STATE__ERROR;
+        volume->state_reason = reply_text(arena, "%s", error);
+    } else if (row->state == STATE_VOLUME_STATE_CREATING) {
         volume->state = WEFT__V1__VOLUME__STATE__CREATING;
         volume->state_reason =
             reply_text(arena, "its replicas are being created");
@@ -199,7 +229,7 @@ api_volume_message(struct reply_arena *arena, struct state *state,
         volume->owner_host = reply_text(arena, "hosts/%s", row->owner_host);
     }
     volume->epoch = (int64_t)row->epoch;
-    volume_fill_state(arena, row, attachment, status, volume);
+    volume_fill_state(arena, state, row, attachment, status, volume);
     volume_fill_health(arena, state, row, status, volume);
     if (attachment != NULL) {
         volume->attachments = reply_alloc(arena, sizeof *volume->attachments);

@@ -63,9 +63,14 @@ cvolume_obstacle(const struct cvolume *cv)
             return "a mirror's row is missing";
         }
         for (size_t j = 0; j < mirror->replicas_count; j++) {
-            if (state_replica_status_find_by_replica(
-                    state, &mirror->replicas[j].key) == NULL) {
+            const struct state_replica_status *status =
+                state_replica_status_find_by_replica(state,
+                                                     &mirror->replicas[j].key);
+            if (status == NULL) {
                 return "waiting for a replica to be created on its disk";
+            }
+            if (status->state == STATE_REPLICA_STATUS_STATE_FAILED) {
+                return "a replica could not be created on its disk";
             }
         }
     }

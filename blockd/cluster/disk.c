@@ -447,6 +447,7 @@ cdisk_open(struct cdisk *disk)
     disk->resume = false;
     disk->row_claim = row->claim;
     state_uuid_random(&disk->next_claim);
+    disk->pd.force = row->force;
     cdisk_open_with(disk, row->state == STATE_DISK_STATE_ADDING);
 }
 

@@ -82,8 +82,11 @@ manager_volume_has_replicas(struct state *state,
             return false;
         }
         for (size_t j = 0; j < mirror->replicas_count; j++) {
-            if (state_replica_status_find_by_replica(
-                    state, &mirror->replicas[j].key) == NULL) {
+            const struct state_replica_status *status =
+                state_replica_status_find_by_replica(state,
+                                                     &mirror->replicas[j].key);
+            if (status == NULL ||
+                status->state == STATE_REPLICA_STATUS_STATE_FAILED) {
                 return false;
             }
         }

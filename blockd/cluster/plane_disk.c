@@ -45,14 +45,6 @@ plane_disk_objection(const struct plane_disk *pd)
 {
     const struct store_info *info = &pd->info;
 
-    if (!uuid_equal(&info->cluster, &pd->cloud)) {
-        return "it belongs to another cluster; if its data is not needed, "
-               "wipe its first MiB";
-    }
-    if (!uuid_equal(&info->disk, &pd->disk)) {
-        return "it is another disk of this cluster; it was added before, or "
-               "paths were swapped";
-    }
     if (!uuid_equal(&pd->row_claim, &info->claim_current) &&
         !uuid_equal(&pd->row_claim, &info->claim_previous) &&
         (uuid_is_nil(&info->claim_next) ||
@@ -146,7 +138,10 @@ plane_disk_load(struct plane_disk *pd)
     pd->open = (struct store_open){
         .io = pd->plane->io,
         .file = pd->file,
-        .options = { .boot_id = pd->boot_id, .lost_writes = pd->lost_writes },
+        .options = { .boot_id = pd->boot_id,
+                     .disk = pd->disk,
+                     .cluster = pd->cloud,
+                     .lost_writes = pd->lost_writes },
         .done = plane_disk_opened,
     };
     store_open_start(&pd->open);
@@ -174,7 +169,9 @@ plane_disk_open_store(struct plane_disk *pd)
     pd->format = (struct store_format){
         .io = pd->plane->io,
         .file = pd->file,
-        .options = { .disk = pd->disk, .cluster = pd->cloud },
+        .options = { .disk = pd->disk,
+                     .cluster = pd->cloud,
+                     .force = pd->force },
         .done = plane_disk_formatted,
     };
     store_format_start(&pd->format);
@@ -202,8 +199,7 @@ plane_disk_open(struct hop *hop)
                 : result == -EBUSY
                     ? "; it is mounted, or another process has it"
                     : "");
-        plane_disk_fail(pd,
-                        pd->may_format && result != -EBUSY ? -EPERM : result);
+        plane_disk_fail(pd, pd->may_format ? -EPERM : result);
         return;
     }
     plane_disk_load(pd);

@@ -31,6 +31,7 @@ struct creplica {
     struct weft_uuid replica, disk, volume, tombstone;
     struct plane_request request;
     struct state_txn txn;
+    char error[256]; /* Not empty: it can never be created. */
 };
 
 static bool
@@ -76,7 +77,9 @@ creplica_build(struct state_txn *txn, struct state *state)
         .host = job->cluster->host,
         .volume = job->volume,
         .disk_uuid = job->disk,
-        .state = STATE_REPLICA_STATUS_STATE_CREATED,
+        .state = job->error[0] != '\0' ? STATE_REPLICA_STATUS_STATE_FAILED
+                                       : STATE_REPLICA_STATUS_STATE_CREATED,
+        .error = job->error,
     };
     uuid_format(&job->replica, text);
     state_uuid_derive(text, "replica_status", &row.row.uuid);
@@ -124,11 +127,17 @@ creplica_done(struct hop *hop)
                       replica,
                       job->job == CREPLICA_CREATE ? "created" : "removed",
                       strerror(-result));
-        creplica_free(job);
-        if (cluster->is_stopping) {
-            cluster_touch(cluster);
+        if (job->job == CREPLICA_REMOVE || result != -ENOSPC) {
+            creplica_free(job); /* Tried again by the tick. */
+            if (cluster->is_stopping) {
+                cluster_touch(cluster);
+            }
+            return;
         }
-        return;
+        (void)snprintf(job->error, sizeof job->error,
+                       "disk %s has no room for the tables of a replica of "
+                       "this size; use larger disks, or a smaller volume",
+                       disk);
     }
     job->txn = (struct state_txn){
         .build = creplica_build,

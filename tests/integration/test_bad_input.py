@@ -163,14 +163,19 @@ class Disks(Case):
     def disks(self, host):
         return [disk for disk in TESTBED.weft_json(
             'disk', 'list', '--host', host)['disks']
-            if disk['state'] != 'FAILED' or disk['replicaCount']]
+            if disk['state'] == 'ONLINE']
 
     def tearDown(self):
-        """A refused disk leaves no trace in the list."""
-        left = [disk['path'] for disk
-                in TESTBED.weft_json('disk', 'list')['disks']
-                if disk['state'] != 'ONLINE']
-        self.assertEqual(left, [])
+        """What was refused is in the list, with the reason, until it is
+        removed; nothing else is."""
+        for disk in TESTBED.weft_json('disk', 'list')['disks']:
+            if disk['state'] == 'FAILED':
+                self.assertNotEqual(disk['stateReason'], '', disk)
+                TESTBED.weft('disk', 'remove', disk['uid'], '--host',
+                             disk['name'].split('/')[1])
+        left = TESTBED.weft_json('disk', 'list')['disks']
+        self.assertEqual([disk['state'] for disk in left], ['ONLINE'] * 3,
+                         left)
 
     def test_no_file(self):
         self.refused(1, ['/nowhere/disk'], *self.add('/nowhere/disk'))

@@ -67,6 +67,7 @@ class Client(threading.Thread):
         self.end = end
         self.random = random.Random(f'{SEED}/{index}')
         self.names = []
+        self.left = []
         self.done = {}
         self.failure = None
 
@@ -94,8 +95,10 @@ class Client(threading.Thread):
     def one(self, number):
         name = f'c{self.index}-{number}'
         self.names.append(name)
-        if not self.weft('volume', 'create', name, '--size', '64M', '--pool',
-                         'default'):
+        if len(self.left) > 4 or not self.weft(
+                'volume', 'create', name, '--size', '64M', '--pool',
+                'default'):
+            self.clean_up()
             return
         for _ in range(self.random.randint(1, 3)):
             if time.monotonic() > self.end:
@@ -107,8 +110,18 @@ class Client(threading.Thread):
                 self.write(uri)
             force = ['--force'] if self.random.random() < 0.3 else []
             self.weft('volume', 'detach', name, *force)
-        if self.random.random() < 0.7:
-            self.weft('volume', 'delete', name)
+        # A disk of this size has room for 30 replicas.
+        self.left.append(name)
+        if self.random.random() < 0.7 or len(self.left) > 3:
+            for name in list(self.left):
+                if self.weft('volume', 'delete', name):
+                    self.left.remove(name)
+
+    def clean_up(self):
+        for name in list(self.left):
+            self.weft('volume', 'detach', name)
+            if self.weft('volume', 'delete', name):
+                self.left.remove(name)
 
     def run(self):
         number = 0

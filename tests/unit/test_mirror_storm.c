@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /* blockd/mirror against model replicas (model_replica.h): a storm of failures,
- * judged by tests/sim/legal.h.  STORM_FIRST and STORM_COUNT choose the seeds.
- */
+ * judged by tests/sim/legal.h.  STORM_FIRST and STORM_COUNT choose the seeds,
+ * STORM_PLANTED a planted bug (blockd/mirror/planted.h). */
 
 #include <errno.h>
 #include <setjmp.h>
@@ -138,6 +138,10 @@ storm(uint64_t seed)
     uint32_t replicas = 1 + (uint32_t)(seed % 3);
     bed_init(bed, seed, replicas, 1 + (uint32_t)(seed / 3 % replicas));
     bed->legal_on = true;
+    const char *planted = getenv("STORM_PLANTED");
+    if (planted != NULL) {
+        bed->options.planted_bug = (uint32_t)strtoul(planted, NULL, 10);
+    }
     bed_attach(bed, false, false);
     bed_ready(bed);
     for (uint32_t i = 0; i < 400; i++) {

@@ -540,6 +540,27 @@ test_status(void **state)
     teardown();
 }
 
+/* More of them than there is room for answers. */
+static void
+test_many_statuses(void **state)
+{
+    (void)state;
+    setup(true);
+    ram_volume_hold(world.volume, true);
+    for (uint64_t i = 0; i < 100; i++) {
+        client_request(&client, 0, NBD_CMD_BLOCK_STATUS, i, 0, 4096);
+    }
+    sim_run_for(world.sim, NS_PER_S);
+    assert_int_equal(stats().in_flight, 32);
+    ram_volume_hold(world.volume, false);
+    for (uint64_t i = 0; i < 100; i++) {
+        expect_bytes(&client, "\x66\x8e\x33\xef\0\1\0\5", 8);
+        client_copy(&client, NULL, 8 + 4); /* In any order. */
+        expect_bytes(&client, "\0\0\0\1\0\0\x10\0\0\0\0\3", 12);
+    }
+    teardown();
+}
+
 static void
 test_refused_reads(void **state)
 {
@@ -671,6 +692,7 @@ main(void)
         cmocka_unit_test(test_trim),
         cmocka_unit_test(test_flush),
         cmocka_unit_test(test_status),
+        cmocka_unit_test(test_many_statuses),
         cmocka_unit_test(test_refused_reads),
         cmocka_unit_test(test_disconnect),
         cmocka_unit_test(test_bad_magic),

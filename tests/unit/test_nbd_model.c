@@ -555,7 +555,7 @@ test_model(void **state)
         last = strtoull(text, NULL, 10);
     }
     for (uint64_t seed = first; seed <= last; seed++) {
-        print_message("seed %" PRIu64 "\n", seed);
+        print_message("# seed %" PRIu64 "\n", seed);
         model_run(seed);
     }
 }
