@@ -202,6 +202,7 @@ cvolume_run(struct cvolume *cv)
     cv->pv.options.live_guest = cv->live_guest;
     cv->pv.options.resume = cv->resume;
     cv->pv.options.enospc_holds = true;
+    cv->pv.options.resync_bytes_per_s = cv->cluster->resync_bytes_per_s;
     cv->pv.cloud = cv->cluster->cloud;
     cv->pv.is_vhost = cv->kind == STATE_ATTACHMENT_KIND_VHOST_USER;
     cv->pv.ready = cvolume_ready_there;

@@ -147,6 +147,7 @@ cluster_new(const struct cluster_options *options, struct err *err,
     cluster->state = options->state;
     cluster->manager_state = options->manager;
     cluster->assume_nonvolatile = options->assume_nonvolatile;
+    cluster->resync_bytes_per_s = options->resync_bytes_per_s;
     cluster->started_ns = loop_now_ns();
     list_init(&cluster->disks);
     list_init(&cluster->volumes);

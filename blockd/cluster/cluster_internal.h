@@ -52,6 +52,7 @@ struct cluster {
     struct plane *planes[CLUSTER_REACTORS_MAX];
     uint32_t plane_count;
     uint32_t next_plane;
+    uint64_t resync_bytes_per_s;
     bool assume_nonvolatile;
     bool dirty; /* cluster_sync() is wanted. */
     bool is_stopping;
@@ -132,6 +133,7 @@ struct cdisk {
     bool resume; /* Opened by its local record: the claim stands (S22). */
     struct err err;
     uint64_t retry_ns;
+    struct weft_uuid refused_claim; /* REFUSED: what the row had then. */
     uint64_t reported_free;
     bool reported_failed;
     struct metric_set metrics;

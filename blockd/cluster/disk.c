@@ -230,6 +230,10 @@ cdisk_fail(struct cdisk *disk, bool refused)
                   disk->err.text);
     cdisk_report(disk);
     if (refused) {
+        const struct state_disk *row =
+            state_disk_find_by_disk_uuid(disk->cluster->state, &disk->disk);
+        disk->refused_claim =
+            row != NULL ? row->claim : (struct weft_uuid){ { 0 } };
         disk->txn_busy = true;
         disk->txn = (struct state_txn){
             .build = cdisk_refuse_build,
@@ -570,6 +574,11 @@ cdisk_check_claim(struct cdisk *disk, const struct state_disk *row)
 {
     const struct store_info *info = &disk->info;
 
+    if (disk->state == CDISK_REFUSED &&
+        !uuid_equal(&row->claim, &disk->refused_claim)) {
+        disk->state = CDISK_FAILED; /* Looked at again. */
+        disk->retry_ns = 0;
+    }
     if (disk->state != CDISK_SERVING || disk->is_usurped ||
         uuid_equal(&row->claim, &info->claim_current) ||
         (!uuid_is_nil(&info->claim_next) &&

@@ -66,7 +66,7 @@ struct plane_disk {
     struct weft_uuid disk, cloud, boot_id, row_claim;
     struct weft_uuid next_claim; /* Out, too: one that was not settled stays. */
     bool may_format;
-    bool force; /* Format over what is not empty. */
+    bool force;     /* Format over what is not empty. */
     bool is_resume; /* 'row_claim' is in force: serve without a new one. */
     bool assume_nonvolatile;
     /* Out. */

@@ -232,7 +232,7 @@ nbd_option_info(struct nbd_conn *conn, const uint8_t *data, uint32_t size)
     bool wants_name = false;
     for (uint32_t i = 0; i < count; i++) {
         struct be16 wanted;
-        memcpy(&wanted, name + name_size + 2 + 2 * i, sizeof wanted);
+        memcpy(&wanted, name + name_size + 2 + (size_t)2 * i, sizeof wanted);
         wants_name |= be16_get(wanted) == NBD_INFO_NAME;
     }
 

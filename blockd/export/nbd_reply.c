@@ -98,9 +98,9 @@ nbd_chunk_fill(struct nbd_chunk_header *header,
 }
 
 static void
-nbd_iov_add(struct io_send *send, const void *data, size_t size)
+nbd_iov_add(struct io_send *send, void *data, size_t size)
 {
-    send->iov[send->iov_count].iov_base = (void *)(uintptr_t)data;
+    send->iov[send->iov_count].iov_base = data;
     send->iov[send->iov_count].iov_len = size;
     send->iov_count++;
 }

@@ -67,8 +67,8 @@ struct store_open_options {
     /* What the disk must be: another one is refused before anything is written
      * to it, for it may be in service elsewhere.  Nil: whatever it is. */
     struct weft_uuid disk, cluster;
-    uint64_t flush_ahead_ns;  /* 0: default pace of background checkpoints. */
-    uint32_t requests_max;    /* In flight; 0: default (1024). */
+    uint64_t flush_ahead_ns; /* 0: default pace of background checkpoints. */
+    uint32_t requests_max;   /* In flight; 0: default (1024). */
     /* Start a new incarnation in any case: the caller has seen this disk fail
      * (store_info.failed, a device reset) since it was last open (S6). */
     bool lost_writes;
@@ -81,8 +81,8 @@ typedef void store_open_done_fn(struct store_open *op, int result);
 
 /* 'file' passes to the store when the result is 0.  Errors: -EMEDIUMTYPE (not
  * a Weft disk), -EPERM (not the disk that was expected), -EPROTO (a version or
- * size that we do not serve), -EUCLEAN (damaged beyond recovery; err says what),
- * -EIO, -ENOMEM. */
+ * size that we do not serve), -EUCLEAN (damaged beyond recovery; err says
+ * what), -EIO, -ENOMEM. */
 struct store_open {
     struct io *io;
     struct io_file *file;

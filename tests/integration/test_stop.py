@@ -6,6 +6,7 @@ database; and a blockd started afterwards goes on from there."""
 
 import os
 import sys
+import tempfile
 import time
 import unittest
 
@@ -13,6 +14,16 @@ sys.path.insert(0, os.path.join(os.path.dirname(__file__), '../support'))
 # pylint: disable=wrong-import-position
 import weft_testbed  # noqa: E402
 from weft_testbed import SCALE, wait_for  # noqa: E402
+
+os.environ.setdefault('SOURCE_ROOT', str(weft_testbed.TOP))
+import fake_server  # noqa: E402
+import grpc  # noqa: E402
+
+STUBS = tempfile.TemporaryDirectory()
+fake_server.make_stubs(STUBS.name)
+# pylint: disable=no-name-in-module
+from weft.v1 import event_pb2, event_pb2_grpc  # noqa: E402
+from weft.v1 import volume_pb2, volume_pb2_grpc  # noqa: E402
 
 TESTBED = weft_testbed.Testbed(hosts=3)
 
@@ -114,16 +125,28 @@ class Stop(unittest.TestCase):
         uri = TESTBED.attach('a')
         TESTBED.attach('b', kind='--vhost-user')
         load = TESTBED.load('h2', uri)
-        watches = [TESTBED.start_process('h1', 'weft', *words, 'watch')
-                   for words in (['event'], ['volume'])]
+        channel = grpc.insecure_channel(TESTBED.endpoint('h1'))
+        watches = [
+            volume_pb2_grpc.VolumeServiceStub(channel).WatchVolumes(
+                volume_pb2.WatchVolumesRequest(parent='projects/-')),
+            event_pb2_grpc.EventServiceStub(channel).WatchEvents(
+                event_pb2.WatchEventsRequest(history_count=5))]
+        for watch in watches:
+            next(watch)
         waiting = TESTBED.start_process('h1', 'weft', 'volume', 'attach', 'a',
                                         '--host', 'h1', '--vhost-user')
         Daemon.stop()
         Daemon.start()
         load.wait_progress()
         load.finish()
-        for process in watches + [waiting]:
-            process.close()
+        for watch in watches:
+            with self.assertRaises(grpc.RpcError) as caught:
+                while True:
+                    next(watch)
+            self.assertEqual(caught.exception.code(),
+                             grpc.StatusCode.UNAVAILABLE)
+        channel.close()
+        waiting.close()
 
     def test_held(self):
         """With requests of clients that cannot be done now."""

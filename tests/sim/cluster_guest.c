@@ -307,6 +307,9 @@ guest_step(struct world *world, struct host *host)
     if (rng_chance(rng, 1, 16)) {
         size = rng_between(rng, 1, 40) * WEFT_BLOCK_SIZE;
     }
+    if ((kind == OP_DISCARD || kind == OP_ZEROES) && rng_chance(rng, 1, 2)) {
+        size = rng_between(rng, 4, 32) * WEFT_BLOCK_SIZE; /* Whole slots. */
+    }
     if (size > WINDOW_BYTES - offset) {
         size = WINDOW_BYTES - offset;
     }

@@ -279,7 +279,8 @@ volume_submit(struct volume *volume, struct volume_req *req)
     CHECK(req->size_bytes <= volume->size_bytes - req->offset_bytes);
     CHECK(req->kind == VOLUME_FLUSH || req->size_bytes > 0);
     CHECK((req->kind != VOLUME_READ && req->kind != VOLUME_WRITE) ||
-          (req->payload != NULL && req->size_bytes <= PAYLOAD_BYTES_MAX));
+          (req->payload != NULL &&
+           req->size_bytes <= (uint64_t)PAYLOAD_BYTES_MAX));
 
     struct ram_volume_stats *stats = &volume->stats;
     stats->count[req->kind]++;

@@ -393,7 +393,9 @@ make_name(uint8_t *to, const char *name)
     struct be32 wire = be32_make(size);
 
     memcpy(to, &wire, sizeof wire);
-    memcpy(to + sizeof wire, name, size);
+    for (uint32_t i = 0; i < size; i++) {
+        to[sizeof wire + i] = (uint8_t)name[i];
+    }
     return (uint32_t)sizeof wire + size;
 }
 
@@ -423,8 +425,9 @@ client_open(struct client *client, struct world *world, bool structured,
     }
     if (context) {
         size = make_name(data, EXPORT);
-        memcpy(data + size, "\0\0\0\1", 4);
-        size += 4;
+        struct be32 one = be32_make(1);
+        memcpy(data + size, &one, sizeof one);
+        size += (uint32_t)sizeof one;
         size += make_name(data + size, NBD_CONTEXT_ALLOCATION);
         client_option(client, NBD_OPT_SET_META_CONTEXT, data, size);
         expect_reply(client, NBD_OPT_SET_META_CONTEXT, NBD_REP_META_CONTEXT,

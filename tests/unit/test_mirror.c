@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "blockd/mirror/planted.h"
 #include "lib/base/units.h"
 #include "tests/unit/mirror_bed.h"
 
@@ -325,6 +326,52 @@ test_slow(void **state)
     bed_done(&bed);
 }
 
+/* S4: replica 2 never had the slot, replica 1 has it from before its discard. 1
+ * is filled from 2, which was filled from 0, where the discard happened. */
+static bool
+touch_travels(uint32_t planted)
+{
+    struct bed bed;
+
+    bed_init(&bed, 12, 3, 1);
+    bed.options.planted_bug = planted;
+    bed_attach(&bed, false, false);
+    bed_ready(&bed);
+    model_replica_set_up(&bed.replica[2], false);
+    assert_int_equal(bed_do(&bed, MIRROR_WRITE, 8, 4), 0);
+    assert_int_equal(bed_do(&bed, MIRROR_FLUSH, 0, 0), 0);
+    sim_run_for(bed.sim, 4 * NS_PER_S); /* G follows. */
+    model_replica_set_up(&bed.replica[1], false);
+    assert_int_equal(bed_do(&bed, MIRROR_DISCARD, 8, 4), 0);
+    assert_int_equal(bed.row.in_sync, 1);
+    model_replica_set_up(&bed.replica[2], true);
+    for (uint32_t i = 0; i < 1000 && bed.row.in_sync != 5; i++) {
+        sim_run_for(bed.sim, NS_PER_MS);
+    }
+    assert_int_equal(bed.row.in_sync, 5);
+    model_replica_set_up(&bed.replica[0], false);
+    assert_int_equal(bed_do(&bed, MIRROR_READ, 8, 4), 0);
+    assert_int_equal(bed.row.in_sync, 4);
+    model_replica_set_up(&bed.replica[1], true);
+    for (uint32_t i = 0; i < 1000 && bed.row.in_sync != 6; i++) {
+        sim_run_for(bed.sim, NS_PER_MS);
+    }
+    assert_int_equal(bed.row.in_sync, 6);
+    bool equal = model_replica_equal(&bed.replica[1], &bed.replica[2]);
+    bed_stop(&bed, true);
+    bed_done(&bed);
+    return equal;
+}
+
+static void
+test_touch_travels(void **state)
+{
+    (void)state;
+    assert_true(touch_travels(MIRROR_PLANTED_NONE));
+    assert_false(touch_travels(MIRROR_PLANTED_TOUCH_STAYS));
+    assert_false(touch_travels(MIRROR_PLANTED_IGNORE_TOUCHED));
+}
+
 int
 main(void)
 {
@@ -340,6 +387,7 @@ main(void)
         cmocka_unit_test(test_reconcile_sources),
         cmocka_unit_test(test_no_space),
         cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_touch_travels),
     };
     return cmocka_run_group_tests_name("mirror", tests, NULL, NULL);
 }

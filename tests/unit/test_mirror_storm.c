@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -209,11 +211,39 @@ test_storm(void **state)
     }
 }
 
+/* The storm notices when G runs ahead of the durable point (docs/testing.md):
+ * this program again, with the bug, has to fail. */
+static void
+test_planted_is_found(void **state)
+{
+    (void)state;
+    if (getenv("STORM_PLANTED") != NULL) {
+        skip();
+    }
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (freopen("/dev/null", "w", stderr) == NULL ||
+            freopen("/dev/null", "w", stdout) == NULL ||
+            setenv("STORM_PLANTED", "19", 1) != 0 ||
+            setenv("STORM_FIRST", "101", 1) != 0 ||
+            setenv("STORM_COUNT", "1", 1) != 0) {
+            _exit(0);
+        }
+        execl("/proc/self/exe", "test_mirror_storm", (char *)NULL);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_not_equal(status, 0);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_storm),
+        cmocka_unit_test(test_planted_is_found),
     };
     return cmocka_run_group_tests_name("mirror_storm", tests, NULL, NULL);
 }

@@ -12,7 +12,8 @@ test_good(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "a", "0", "h1", "a-b", "a.b_c-d", "rack.7", "0123456789", "a--b", "a..b",
+        "a",      "0",          "h1",   "a-b",  "a.b_c-d",
+        "rack.7", "0123456789", "a--b", "a..b",
     };
 
     for (size_t i = 0; i < ARRAY_COUNT(names); i++) {
@@ -25,9 +26,9 @@ test_bad(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "",   "-",   ".",   "_",    "..",   "-a",    "a-",    ".a",
-        "a.", "_a",  "a_",  "A",    "aB",   "a/b",   "../a",  "a b",
-        " a", "a\n", "\ta", "a\x7f", "\xc3\xa4", "a\xff", "a:b", "a%s",
+        "",   "-",   ".",   "_",     "..",       "-a",    "a-",   ".a",
+        "a.", "_a",  "a_",  "A",     "aB",       "a/b",   "../a", "a b",
+        " a", "a\n", "\ta", "a\x7f", "\xc3\xa4", "a\xff", "a:b",  "a%s",
     };
 
     assert_false(name_is_valid(NULL));

@@ -243,11 +243,12 @@ test_exhaustion(void **state)
         for (uint32_t i = 0; i < CLIENTS * REQUESTS; i++) {
             struct client *client = &clients[i % CLIENTS];
             if (i / CLIENTS % 3 == 0) {
-                client_request(client, 0, NBD_CMD_WRITE, i, i * 1000,
+                client_request(client, 0, NBD_CMD_WRITE, i, (uint64_t)i * 1000,
                                (i % 4 + 1) * 5000);
-                client_send(client, data, (i % 4 + 1) * 5000);
+                client_send(client, data, (size_t)(i % 4 + 1) * 5000);
             } else if (i % 16 == 7) {
-                client_request(client, 0, NBD_CMD_WRITE, i, i * 1000, 3 << 20);
+                client_request(client, 0, NBD_CMD_WRITE, i, (uint64_t)i * 1000,
+                               3 << 20);
                 client_send(client, data, 3 * MIB);
             } else {
                 client_request(client, 0, NBD_CMD_BLOCK_STATUS, i, 0, 1 << 20);
@@ -367,7 +368,8 @@ test_removal_in_flight(void **state)
         }
         ram_volume_hold(world.volume, hold);
         for (uint32_t i = 2; i < CLIENTS; i++) {
-            client_request(&clients[i], 0, NBD_CMD_WRITE, 1, 4096 * i, 600);
+            client_request(&clients[i], 0, NBD_CMD_WRITE, 1, (uint64_t)4096 * i,
+                           600);
             client_send(&clients[i], data, 600);
             client_request(&clients[i], 0, NBD_CMD_READ, 2, 0, 3 << 20);
             client_request(&clients[i], 0, NBD_CMD_WRITE_ZEROES, 3, 1, 2 << 20);

@@ -264,7 +264,7 @@ check_status(struct model *model, const struct job *job, const uint8_t *data,
                     (job->flags & NBD_CMD_FLAG_REQ_ONE) != 0 ? 1 : 128);
     for (uint32_t i = 0; i < count; i++) {
         struct nbd_status_descriptor one;
-        memcpy(&one, data + 4 + 8 * i, sizeof one);
+        memcpy(&one, data + 4 + (size_t)8 * i, sizeof one);
         assert_in_range(be32_get(one.size), 1, job->offset + job->size - at);
         uint64_t end = at + be32_get(one.size);
         /* A block may be shared with, and changed by, other requests: only
@@ -493,9 +493,10 @@ model_init(struct model *model, uint64_t seed)
     assert_non_null(model->bytes);
     for (uint32_t i = 0; i < model->client_count; i++) {
         /* Some blocks have two owners. */
-        model->owners[i].first = i * PART_BYTES + i % 2 * 700;
-        model->owners[i].size =
-            (i + 1) * PART_BYTES + (i + 1) % 2 * 700 - model->owners[i].first;
+        model->owners[i].first = i * PART_BYTES + i % 2 * UINT64_C(700);
+        model->owners[i].size = (i + 1) * PART_BYTES +
+                                (i + 1) % 2 * UINT64_C(700) -
+                                model->owners[i].first;
     }
 }
 

@@ -124,7 +124,10 @@ test_info_and_go(void **state)
 
     structured();
     size = make_name(data, EXPORT);
-    memcpy(data + size, "\0\3\0\1\0\3\0\x63", 8); /* NAME, SIZE, unknown. */
+    static const uint8_t wanted[] = {
+        0, 3, 0, NBD_INFO_NAME, 0, NBD_INFO_BLOCK_SIZE, 0, 0x63
+    };
+    memcpy(data + size, wanted, sizeof wanted);
     client_option(&client, NBD_OPT_GO, data, size + 8);
     expect_export(NBD_OPT_GO, VOLUME_BYTES, FLAGS_STRUCTURED);
     expect_reply(&client, NBD_OPT_GO, NBD_REP_INFO, "\0\1" EXPORT, 5);
@@ -237,12 +240,11 @@ static void
 test_many_exports(void **state)
 {
     enum { COUNT = 1500 };
-    struct nbd_export **exports = calloc(COUNT, sizeof *exports);
+    static struct nbd_export *exports[COUNT];
     char name[420];
     uint32_t replies = 0;
     (void)state;
 
-    assert_non_null(exports);
     setup(3);
     for (uint32_t i = 0; i < COUNT; i++) {
         snprintf(name, sizeof name, "%0400u", i);
@@ -291,7 +293,6 @@ test_many_exports(void **state)
     }
     sim_run_for(world.sim, NS_PER_S);
     assert_int_equal(ignored.removed, COUNT);
-    free(exports);
     teardown();
 }
 

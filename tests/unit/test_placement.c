@@ -161,8 +161,7 @@ test_random(void **state)
 
         for (uint8_t i = 0; i < count; i++) {
             uint64_t domain = rng_below(&rng, ARRAY_COUNT(domains));
-            disks[i] = disk_of(i, domains[domain],
-                               rng_below(&rng, 5) * GIB);
+            disks[i] = disk_of(i, domains[domain], rng_below(&rng, 5) * GIB);
             turned[count - 1 - i] = disks[i];
             seen |= 1u << domain;
         }
@@ -183,8 +182,7 @@ test_random(void **state)
                 uint32_t bit = 1u << (disks[at].domain[0] - 'a');
                 assert_int_equal(used & bit, 0);
                 used |= bit;
-                assert_true(uuid_equal(&mirrors[i].disk[j],
-                                       &again[i].disk[j]));
+                assert_true(uuid_equal(&mirrors[i].disk[j], &again[i].disk[j]));
             }
         }
     }
@@ -194,9 +192,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_room),    cmocka_unit_test(test_domains),
-        cmocka_unit_test(test_none),    cmocka_unit_test(test_spread),
-        cmocka_unit_test(test_thin),    cmocka_unit_test(test_random),
+        cmocka_unit_test(test_room), cmocka_unit_test(test_domains),
+        cmocka_unit_test(test_none), cmocka_unit_test(test_spread),
+        cmocka_unit_test(test_thin), cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -191,8 +191,8 @@ test_damaged(void **state)
         assert_int_equal(pread(fd, &byte, 1, at), 1);
         byte ^= 0x10;
         assert_int_equal(pwrite(fd, &byte, 1, at), 1);
-        assert_int_equal(record_read(&fixture->cluster,
-                                     &fixture->record.volume, &read),
+        assert_int_equal(record_read(&fixture->cluster, &fixture->record.volume,
+                                     &read),
                          -EUCLEAN);
         byte ^= 0x10;
         assert_int_equal(pwrite(fd, &byte, 1, at), 1);
@@ -217,8 +217,8 @@ test_truncated(void **state)
     for (off_t size = info.st_size - 1; size >= 0;
          size = size > 500 ? size - 499 : size - 1) {
         assert_int_equal(truncate(path, size), 0);
-        assert_int_equal(record_read(&fixture->cluster,
-                                     &fixture->record.volume, &read),
+        assert_int_equal(record_read(&fixture->cluster, &fixture->record.volume,
+                                     &read),
                          -EUCLEAN);
     }
     record_for_each(&fixture->cluster, count_volume);
