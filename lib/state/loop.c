@@ -125,16 +125,6 @@ wake(struct loop *loop)
     CHECK(written == (ssize_t)sizeof one || errno == EAGAIN);
 }
 
-static void
-drain_wake(struct loop_fd *fd, short revents)
-{
-    uint64_t count;
-    (void)revents;
-    if (read(fd->fd, &count, sizeof count) < 0) {
-        CHECK(errno == EAGAIN || errno == EINTR);
-    }
-}
-
 void
 loop_post_send(struct loop *loop, struct loop_post *post)
 {
@@ -179,6 +169,20 @@ run_posts(struct loop *loop)
         struct loop_post *post = container_of(node, struct loop_post, node);
         post->run(post);
     }
+}
+
+/* First the eventfd, then the posts: one that is sent in between wakes the loop
+ * again.  The other way round its wake-up would be drained, and it forgotten.
+ */
+static void
+drain_wake(struct loop_fd *fd, short revents)
+{
+    uint64_t count;
+    (void)revents;
+    if (read(fd->fd, &count, sizeof count) < 0) {
+        CHECK(errno == EAGAIN || errno == EINTR);
+    }
+    run_posts(container_of(fd, struct loop, wake));
 }
 
 /* ---- Timers ---- */
