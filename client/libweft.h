@@ -31,6 +31,7 @@
 #include "proto/weft/v1/operation.pb-c.h"
 
 #define WEFT_DEFAULT_ENDPOINT "unix:/run/weft/blockd.sock"
+#define WEFT_DEFAULT_NET_ENDPOINT "unix:/run/weft/netd.sock"
 #define WEFT_CALL_TIMEOUT_NS (30 * UINT64_C(1000000000))
 
 struct weft;

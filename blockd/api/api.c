@@ -2,49 +2,37 @@
 #include "blockd/api/api.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 
 #include "blockd/api/api_internal.h"
+#include "lib/base/array.h"
 #include "lib/base/container_of.h"
 #include "lib/base/units.h"
-#include "proto/descriptors.h"
 
 #define TICK_NS NS_PER_S
-#define STOP_GRACE_NS (200 * NS_PER_MS)
 
 struct api *
 api_of(const struct rpc_call *call)
 {
-    struct rpc_service *rpc = rpc_call_service(call);
-
-    return container_of(rpc, struct api_service, rpc)->api;
+    return container_of(service_of(call), struct api, service);
 }
 
-bool
-api_refuse_if_stopping(struct rpc_call *call)
+void
+api_op_reply_operation(struct api_op *op)
 {
-    if (!api_of(call)->is_stopping) {
-        return false;
+    struct state *state = op->service->state;
+    const struct state_operation *row =
+        state_operation_get(state, &op->operation);
+    struct reply_arena arena = { NULL };
+
+    if (row == NULL) {
+        rpc_call_fail_text(op->call, RPC_UNAVAILABLE, "DATABASE_UNAVAILABLE",
+                           "the change was made, but the connection to the "
+                           "database was lost just then; look again");
+        return;
     }
-    rpc_call_fail_text(call, RPC_UNAVAILABLE, "STOPPING",
-                       "this blockd stops; ask another host");
-    return true;
-}
-
-static void
-api_server_stopped(struct rpc_server_events *events)
-{
-    container_of(events, struct api, server_events)->is_server_stopped = true;
-}
-
-static void
-api_queue_ready(struct loop_fd *fd, short revents)
-{
-    struct api *api = container_of(fd, struct api, queue_fd);
-    (void)revents;
-
-    rpc_queue_run(&api->queue);
+    rpc_call_reply(op->call, &api_operation_message(&arena, state, row)->base);
+    reply_free(&arena);
 }
 
 static void
@@ -52,7 +40,9 @@ api_changed(struct state_listener *listener, const struct state_change *change)
 {
     struct api *api = container_of(listener, struct api, listener);
 
-    api_watch_changed(api, change);
+    if (api_alive_changed(api, change)) {
+        api_watch_changed(api, change);
+    }
 }
 
 static void
@@ -71,42 +61,33 @@ api_tick(struct loop_timer *timer)
 
     loop_timer_set(api->loop, &api->tick, loop_now_ns() + TICK_NS);
     api_wait_check_all(api); /* Deadlines. */
+    api_alive_tick(api);
 }
 
-static void
-api_fill_services(struct api *api)
+static const struct service_table *
+api_tables(void)
 {
-    const struct {
-        const ProtobufCServiceDescriptor *descriptor;
-        const struct rpc_method *methods;
-        size_t count;
-    } tables[API_SERVICES] = {
-        { &weft__v1__host_service__descriptor, api_host_methods,
-          api_host_method_count },
-        { &weft__v1__disk_service__descriptor, api_disk_methods,
-          api_disk_method_count },
-        { &weft__v1__pool_service__descriptor, api_pool_methods,
-          api_pool_method_count },
-        { &weft__v1__volume_service__descriptor, api_volume_methods,
-          api_volume_method_count },
-        { &weft__v1__event_service__descriptor, api_event_methods,
-          api_event_method_count },
-        { &weft__v1__operation_service__descriptor, api_operation_methods,
-          api_operation_method_count },
-        { &weft__v1__status_service__descriptor, api_status_methods,
-          api_status_method_count },
+    static struct service_table tables[] = {
+        { &weft__v1__host_service__descriptor, api_host_methods, 0 },
+        { &weft__v1__disk_service__descriptor, api_disk_methods, 0 },
+        { &weft__v1__pool_service__descriptor, api_pool_methods, 0 },
+        { &weft__v1__volume_service__descriptor, api_volume_methods, 0 },
+        { &weft__v1__event_service__descriptor, api_event_methods, 0 },
+        { &weft__v1__operation_service__descriptor, api_operation_methods, 0 },
+        { &weft__v1__status_service__descriptor, api_status_methods, 0 },
+        { NULL, NULL, 0 },
+    };
+    const size_t counts[] = {
+        api_host_method_count,   api_disk_method_count,
+        api_pool_method_count,   api_volume_method_count,
+        api_event_method_count,  api_operation_method_count,
+        api_status_method_count,
     };
 
-    for (uint32_t i = 0; i < API_SERVICES; i++) {
-        api->services[i] = (struct api_service){
-            .rpc = { .descriptor = tables[i].descriptor,
-                     .methods = tables[i].methods,
-                     .method_count = tables[i].count,
-                     .executor = &api->queue.executor },
-            .api = api,
-        };
-        api->service_list[i] = &api->services[i].rpc;
+    for (size_t i = 0; i < ARRAY_COUNT(counts); i++) {
+        tables[i].count = counts[i];
     }
+    return tables;
 }
 
 int
@@ -120,34 +101,21 @@ api_new(const struct api_options *options, struct err *err,
     api->options = *options;
     api->loop = options->loop;
     api->state = cluster_state(options->cluster);
-    list_init(&api->ops);
     list_init(&api->waits);
     list_init(&api->watches);
-    int result = rpc_queue_init(&api->queue);
-    if (result != 0) {
-        err_set(err, "the API's queue cannot be made");
-        free(api);
-        return result;
-    }
-    api_fill_services(api);
-    api->server_events.stopped = api_server_stopped;
-    struct rpc_server_options server = {
+    list_init(&api->alive);
+    const struct service_options service = {
+        .loop = api->loop,
+        .state = api->state,
+        .daemon = "blockd",
         .listen = options->listen,
-        .services = api->service_list,
-        .descriptors = &weft_v1_descriptors,
-        .events = &api->server_events,
-        .executor = &api->queue.executor,
+        .tables = api_tables(),
     };
-    result = rpc_server_start(&server, &api->server, err);
+    int result = service_init(&api->service, &service, err);
     if (result != 0) {
-        rpc_queue_done(&api->queue);
         free(api);
         return result;
     }
-    api->queue_fd = (struct loop_fd){ .fd = rpc_queue_fd(&api->queue),
-                                      .events = POLLIN,
-                                      .ready = api_queue_ready };
-    loop_add_fd(api->loop, &api->queue_fd);
     api->listener =
         (struct state_listener){ .change = api_changed, .end = api_batch_end };
     state_subscribe(api->state, &api->listener, STATE_TABLES_ALL);
@@ -163,13 +131,10 @@ api_stop(struct api *api)
     if (api == NULL) {
         return;
     }
-    api->is_stopping = true;
+    api->service.is_stopping = true;
     api_watch_stop_all(api);
     api_wait_stop_all(api);
-    LIST_FOREACH (node, &api->ops) {
-        state_txn_cancel(&container_of(node, struct api_op, node)->txn);
-    }
-    rpc_server_stop(api->server, STOP_GRACE_NS);
+    service_stop(&api->service);
 }
 
 void
@@ -178,19 +143,9 @@ api_free(struct api *api)
     if (api == NULL) {
         return;
     }
-    /* What is still open has to be finished by this thread: calls that came
-     * in the last moment are in the queue, changes at the database. */
-    while (!api->is_server_stopped) {
-        LIST_FOREACH (node, &api->ops) {
-            state_txn_cancel(&container_of(node, struct api_op, node)->txn);
-        }
-        loop_run_once(api->loop, loop_now_ns() + 10 * NS_PER_MS);
-    }
-    CHECK(list_is_empty(&api->ops));
-    rpc_server_free(api->server);
+    service_done(&api->service);
     loop_timer_cancel(api->loop, &api->tick);
-    loop_remove_fd(api->loop, &api->queue_fd);
     state_unsubscribe(api->state, &api->listener);
-    rpc_queue_done(&api->queue);
+    api_alive_free(api);
     free(api);
 }

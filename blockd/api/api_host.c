@@ -2,25 +2,13 @@
 #include <string.h>
 
 #include "blockd/api/api_internal.h"
-
-Google__Protobuf__Timestamp *
-api_time(struct reply_arena *arena, uint64_t time_ms)
-{
-    Google__Protobuf__Timestamp *time = reply_alloc(arena, sizeof *time);
-
-    if (time_ms == 0) {
-        return NULL;
-    }
-    google__protobuf__timestamp__init(time);
-    time->seconds = (int64_t)(time_ms / 1000);
-    time->nanos = (int32_t)(time_ms % 1000 * 1000000);
-    return time;
-}
+#include "lib/base/units.h"
 
 Weft__V1__Host *
-api_host_message(struct reply_arena *arena, struct state *state,
+api_host_message(struct reply_arena *arena, const struct api *api,
                  const struct state_host *row)
 {
+    const struct state *state = api->state;
     const struct state_host_status *status =
         state_host_status_find_by_host(state, row->name);
     Weft__V1__Host *host = reply_alloc(arena, sizeof *host);
@@ -36,16 +24,15 @@ api_host_message(struct reply_arena *arena, struct state *state,
     } else {
         host->version = reply_text(arena, "%s", status->version);
         host->start_time = api_time(arena, status->started_at_ms);
-        uint64_t now_ms = cluster_wall_ms();
-        uint64_t silent_ms =
-            now_ms > status->last_seen_ms ? now_ms - status->last_seen_ms : 0;
-        if (silent_ms < API_HOST_DOWN_MS) {
+        if (!api_host_is_silent(api, status)) {
             host->state = row->enabled ? WEFT__V1__HOST__STATE__UP
                                        : WEFT__V1__HOST__STATE__DRAINING;
         } else {
             host->state_reason =
                 reply_text(arena, "no sign of life for %llu s",
-                           (unsigned long long)(silent_ms / 1000));
+                           (unsigned long long)(api_host_silent_ns(api,
+                                                                   status) /
+                                                NS_PER_S));
         }
     }
     for (const struct state_disk *disk = state_disk_next(state, NULL);
@@ -74,7 +61,8 @@ host_list(struct rpc_call *call, const ProtobufCMessage *message)
     }
     for (const struct state_host *row = state_host_next(state, NULL);
          row != NULL; row = state_host_next(state, row)) {
-        api_list_add(&list, &api_host_message(&list.arena, state, row)->base,
+        api_list_add(&list,
+                     &api_host_message(&list.arena, api_of(call), row)->base,
                      NULL);
     }
     api_list_page(&list, (ProtobufCMessage ***)(void *)&reply.hosts,
@@ -102,7 +90,7 @@ host_get(struct rpc_call *call, const ProtobufCMessage *message)
                            name);
         return;
     }
-    rpc_call_reply(call, &api_host_message(&arena, state, row)->base);
+    rpc_call_reply(call, &api_host_message(&arena, api_of(call), row)->base);
     reply_free(&arena);
 }
 

@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* Operations: whether what a request asked for has come to be.
- *
- * The Operation row says what was asked; how far it is is read off the rows of
- * its target, so that it needs no writer and is the same on every host:
- *
- *   CreateVolume   done when the volume is ready
- *   AttachVolume   done when the attachment has a URI; failed when its host
- *                  says so
- *   DetachVolume   done when nobody owns the volume
- *   CreateDisk     done when the disk is in service; failed when refused
- *   others         done when committed */
+/* Operations: shown, listed, waited for.  Whether one has ended is said by
+ * operation_judge() (blockd/cluster/operation.h). */
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "blockd/api/api_internal.h"
+#include "blockd/cluster/operation.h"
 #include "lib/base/container_of.h"
 #include "lib/base/units.h"
 
@@ -25,137 +17,22 @@
  * from the database. */
 #define WAIT_APPEAR_NS NS_PER_S
 
-struct judgement {
-    bool done;
-    enum rpc_code code; /* RPC_OK: no error. */
-    const char *text;
-};
-
-/* ---- Judging ---- */
-
-static const struct state_volume *
-operation_volume(struct state *state, const struct state_operation *row)
+/* When it was found to have ended.  The manager may not have written that down
+ * yet: then it was just now. */
+static uint64_t
+operation_end_ms(const struct state_operation *row)
 {
-    char project[API_NAME_PART_SIZE], id[API_NAME_PART_SIZE];
-
-    return api_name_parse_two(row->target, "projects", "volumes", project, id)
-               ? state_volume_find_by_project_name(state, project, id)
-               : NULL;
-}
-
-static struct judgement
-operation_judge_create(struct state *state, const struct state_operation *row)
-{
-    const struct state_volume *volume = operation_volume(state, row);
-
-    if (volume == NULL || volume->state == STATE_VOLUME_STATE_READY) {
-        return (struct judgement){ .done = true };
-    }
-    const char *error = api_volume_creation_error(state, volume);
-    if (error != NULL) {
-        return (struct judgement){ .done = true,
-                                   .code = RPC_FAILED_PRECONDITION,
-                                   .text = error };
-    }
-    return (struct judgement){ .text = "replicas are being created" };
-}
-
-static struct judgement
-operation_judge_attach(struct state *state, const struct state_operation *row)
-{
-    const struct state_volume *volume = operation_volume(state, row);
-    const struct state_attachment *attachment =
-        volume != NULL
-            ? state_attachment_find_by_volume(state, &volume->row.uuid)
-            : NULL;
-    const struct state_attachment_status *status;
-
-    if (attachment == NULL) { /* Detached since. */
-        return (struct judgement){ .done = true };
-    }
-    status =
-        state_attachment_status_find_by_volume_host(state, &volume->row.uuid,
-                                                    attachment->host);
-    if (status == NULL) {
-        return (struct judgement){ .text = "the host has not taken it up" };
-    }
-    if (status->state == STATE_ATTACHMENT_STATUS_STATE_FAILED) {
-        return (struct judgement){ .done = true,
-                                   .code = RPC_FAILED_PRECONDITION,
-                                   .text = status->reason };
-    }
-    if (status->uri[0] != '\0') {
-        return (struct judgement){ .done = true };
-    }
-    return (struct judgement){ .text = status->reason };
-}
-
-static struct judgement
-operation_judge_detach(struct state *state, const struct state_operation *row)
-{
-    const struct state_volume *volume = operation_volume(state, row);
-
-    if (volume == NULL || uuid_is_nil(&volume->owner_instance) ||
-        state_attachment_find_by_volume(state, &volume->row.uuid) != NULL) {
-        return (struct judgement){ .done = true };
-    }
-    return (struct judgement){ .text = "its host drains and flushes it" };
-}
-
-static struct judgement
-operation_judge_disk(struct state *state, const struct state_operation *row)
-{
-    char host[API_NAME_PART_SIZE], id[API_NAME_PART_SIZE];
-    const struct state_disk *disk = NULL;
-    struct weft_uuid uuid;
-
-    if (api_name_parse_two(row->target, "hosts", "disks", host, id) &&
-        uuid_parse(id, &uuid) == 0) {
-        disk = state_disk_find_by_disk_uuid(state, &uuid);
-    }
-    if (disk == NULL) {
-        return (struct judgement){ .done = true };
-    }
-    if (disk->state == STATE_DISK_STATE_REFUSED) {
-        return (struct judgement){ .done = true,
-                                   .code = RPC_FAILED_PRECONDITION,
-                                   .text = disk->error };
-    }
-    const struct state_disk_status *status =
-        state_disk_status_find_by_disk_uuid(state, &disk->disk_uuid);
-    if (disk->state == STATE_DISK_STATE_READY && status != NULL &&
-        status->state == STATE_DISK_STATUS_STATE_SERVING) {
-        return (struct judgement){ .done = true };
-    }
-    if (status != NULL && status->state == STATE_DISK_STATUS_STATE_FAILED) {
-        return (struct judgement){ .text = status->error };
-    }
-    return (struct judgement){ .text = "its host opens it" };
-}
-
-static struct judgement
-operation_judge(struct state *state, const struct state_operation *row)
-{
-    if (strcmp(row->kind, "CreateVolume") == 0) {
-        return operation_judge_create(state, row);
-    }
-    if (strcmp(row->kind, "AttachVolume") == 0) {
-        return operation_judge_attach(state, row);
-    }
-    if (strcmp(row->kind, "DetachVolume") == 0) {
-        return operation_judge_detach(state, row);
-    }
-    if (strcmp(row->kind, "CreateDisk") == 0) {
-        return operation_judge_disk(state, row);
-    }
-    return (struct judgement){ .done = true };
+    return row->state == STATE_OPERATION_STATE_DONE ||
+                   row->state == STATE_OPERATION_STATE_FAILED
+               ? row->update_time_ms
+               : cluster_wall_ms();
 }
 
 Weft__V1__Operation *
 api_operation_message(struct reply_arena *arena, struct state *state,
                       const struct state_operation *row)
 {
-    struct judgement judgement = operation_judge(state, row);
+    struct operation_verdict verdict = operation_judge(state, row);
     Weft__V1__Operation *operation = reply_alloc(arena, sizeof *operation);
 
     weft__v1__operation__init(operation);
@@ -164,15 +41,18 @@ api_operation_message(struct reply_arena *arena, struct state *state,
     operation->method = reply_text(arena, "%s", row->kind);
     operation->target = reply_text(arena, "%s", row->target);
     operation->create_time = api_time(arena, row->create_time_ms);
-    operation->done = judgement.done;
-    if (judgement.code != RPC_OK) {
+    operation->done = verdict.is_done;
+    if (verdict.is_done) {
+        operation->end_time = api_time(arena, operation_end_ms(row));
+    }
+    if (verdict.has_failed) {
         Google__Rpc__Status *status = reply_alloc(arena, sizeof *status);
         google__rpc__status__init(status);
-        status->code = (int32_t)judgement.code;
-        status->message = reply_text(arena, "%s", judgement.text);
+        status->code = (int32_t)RPC_FAILED_PRECONDITION;
+        status->message = reply_text(arena, "%s", verdict.text);
         operation->error = status;
-    } else if (judgement.text != NULL) {
-        operation->message = reply_text(arena, "%s", judgement.text);
+    } else if (verdict.text != NULL) {
+        operation->message = reply_text(arena, "%s", verdict.text);
     }
     return operation;
 }
@@ -298,7 +178,7 @@ wait_check(struct api_wait *wait)
         return;
     }
     wait->appear_ns = 0;
-    if (operation_judge(state, row).done ||
+    if (operation_judge(state, row).is_done ||
         loop_now_ns() >= wait->deadline_ns) {
         rpc_call_reply(wait->call,
                        &api_operation_message(&arena, state, row)->base);

@@ -148,7 +148,7 @@ static void
 pool_create_reply(struct api_op *op)
 {
     const Weft__V1__CreatePoolRequest *request = (const void *)op->request;
-    struct state *state = op->api->state;
+    struct state *state = op->service->state;
     const struct state_pool *row =
         state_pool_find_by_name(state, request->pool_id);
     struct reply_arena arena = { NULL };

@@ -12,6 +12,7 @@
 
 struct status_builder {
     struct reply_arena arena;
+    const struct api *api;
     struct state *state;
     Weft__V1__ClusterStatus reply;
 };
@@ -77,7 +78,7 @@ status_hosts_and_disks(struct status_builder *b)
          row != NULL && b->reply.n_hosts < hosts;
          row = state_host_next(state, row)) {
         b->reply.hosts[b->reply.n_hosts++] =
-            api_host_message(&b->arena, state, row);
+            api_host_message(&b->arena, b->api, row);
     }
     b->reply.disks =
         reply_alloc(&b->arena, (disks + 1) * sizeof *b->reply.disks);
@@ -200,7 +201,7 @@ static void
 status_get(struct rpc_call *call, const ProtobufCMessage *message)
 {
     struct api *api = api_of(call);
-    struct status_builder b = { .state = api->state };
+    struct status_builder b = { .api = api, .state = api->state };
     const struct state_global *global = state_global_next(api->state, NULL);
     (void)message;
 

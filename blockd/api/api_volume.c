@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "blockd/api/api_internal.h"
+#include "blockd/cluster/operation.h"
 #include "blockd/cluster/placement.h"
+#include "lib/base/container_of.h"
 #include "lib/base/units.h"
 
 #define VOLUME_SIZE_MAX (UINT64_C(1) << 50)
@@ -54,22 +56,58 @@ volume_refuse_missing(struct api_op *op, const char *name)
 
 /* ---- Create ---- */
 
-/* For liveness only: a new volume would wait for such a host. */
-static bool
-volume_host_is_silent(struct state *state, const char *host)
+static void
+volume_count_replica(struct placement_disk *disks, size_t count,
+                     const struct weft_uuid *disk)
 {
-    const struct state_host_status *status =
-        state_host_status_find_by_host(state, host);
+    for (size_t i = 0; i < count; i++) {
+        if (uuid_equal(&disks[i].disk, disk)) {
+            disks[i].given_count++;
+            return;
+        }
+    }
+}
 
-    return status == NULL ||
-           cluster_wall_ms() > status->last_seen_ms + API_HOST_DOWN_MS;
+/* Takes from 'replicas_left', so far the maximum, what is there by the rows or
+ * by what the disk says, whichever is more: a replica that is being made is
+ * only in the rows, one that nobody knows any more only on the disk. */
+static void
+volume_count_replicas(struct state *state, struct placement_disk *disks,
+                      size_t count)
+{
+    for (const struct state_mirror *row = state_mirror_next(state, NULL);
+         row != NULL; row = state_mirror_next(state, row)) {
+        for (size_t i = 0; i < row->replicas_count; i++) {
+            volume_count_replica(disks, count, &row->replicas[i].value);
+        }
+    }
+    for (const struct state_tombstone *row = state_tombstone_next(state, NULL);
+         row != NULL; row = state_tombstone_next(state, row)) {
+        volume_count_replica(disks, count, &row->disk_uuid);
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct state_disk_status *status =
+            state_disk_status_find_by_disk_uuid(state, &disks[i].disk);
+        uint32_t used = disks[i].given_count;
+
+        if (status->replica_max == 0) {
+            disks[i].replicas_left = UINT32_MAX; /* An older blockd's. */
+            continue;
+        }
+        if (status->replica_count > used) {
+            used = status->replica_count;
+        }
+        disks[i].replicas_left =
+            status->replica_max > used ? status->replica_max - used : 0;
+    }
 }
 
 /* The pool's disks that may take replicas; the caller frees them. */
 static struct placement_disk *
-volume_candidates(struct state *state, const struct state_pool *pool,
+volume_candidates(const struct api *api, const struct state_pool *pool,
                   size_t *ret_count)
 {
+    struct state *state = api->state;
     struct placement_disk *disks =
         calloc(state_row_count(state, STATE_TABLE_DISK) + 1, sizeof *disks);
     size_t count = 0;
@@ -86,7 +124,10 @@ volume_candidates(struct state *state, const struct state_pool *pool,
              !uuid_equal(&row->pool, &pool->row.uuid)) ||
             row->state != STATE_DISK_STATE_READY || status == NULL ||
             status->state != STATE_DISK_STATUS_STATE_SERVING || host == NULL ||
-            !host->enabled || volume_host_is_silent(state, row->host) ||
+            !host->enabled ||
+            api_host_is_silent(api,
+                               state_host_status_find_by_host(state,
+                                                              row->host)) ||
             (pool->device_class[0] != '\0' &&
              strcmp(pool->device_class, row->device_class) != 0)) {
             continue;
@@ -98,6 +139,7 @@ volume_candidates(struct state *state, const struct state_pool *pool,
             .free_bytes = status->free_bytes,
         };
     }
+    volume_count_replicas(state, disks, count);
     *ret_count = count;
     return disks;
 }
@@ -209,7 +251,9 @@ volume_create_build(struct api_op *op, struct state_txn *txn,
                              "version serves %u",
                              pool_name, pool->stripe_width, VOLUME_STRIPE_MAX);
     }
-    struct placement_disk *disks = volume_candidates(state, pool, &disk_count);
+    struct placement_disk *disks =
+        volume_candidates(container_of(op->service, struct api, service), pool,
+                          &disk_count);
     result = placement_choose(disks, disk_count, pool->replicas,
                               (uint64_t)request->volume->size_bytes /
                                   pool->stripe_width,
@@ -383,7 +427,7 @@ volume_attach_build(struct api_op *op, struct state_txn *txn,
                              "all",
                              request->host);
     }
-    const char *error = api_volume_creation_error(state, row);
+    const char *error = operation_creation_error(state, row);
     if (error != NULL) {
         return api_op_refuse(op, RPC_FAILED_PRECONDITION, "VOLUME_ERROR",
                              "volume \"%s\" could not be created: %s; it can "

@@ -174,8 +174,7 @@ watch_host_message(struct api_watch *watch, struct reply_arena *arena,
     weft__v1__watch_hosts_response__init(reply);
     reply->type = watch_change_type(what);
     if (row != NULL) {
-        reply->host =
-            api_host_message(arena, watch->api->state, state_host_from(row));
+        reply->host = api_host_message(arena, watch->api, state_host_from(row));
         if (!api_filter_matches(watch->filter, &reply->host->base)) {
             return NULL;
         }

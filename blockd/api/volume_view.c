@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "blockd/api/api_internal.h"
+#include "blockd/cluster/operation.h"
 
 /* "nbd+unix:///NAME?socket=PATH" and vhost-user paths name a socket. */
 static char *
@@ -148,28 +149,6 @@ volume_fill_health(struct reply_arena *arena, struct state *state,
     }
 }
 
-const char *
-api_volume_creation_error(struct state *state, const struct state_volume *row)
-{
-    if (row->state != STATE_VOLUME_STATE_CREATING) {
-        return NULL;
-    }
-    for (uint32_t i = 0; i < row->stripe_width; i++) {
-        const struct state_mirror *mirror =
-            state_mirror_find_by_volume_index(state, &row->row.uuid, i);
-        for (size_t j = 0; mirror != NULL && j < mirror->replicas_count; j++) {
-            const struct state_replica_status *status =
-                state_replica_status_find_by_replica(state,
-                                                     &mirror->replicas[j].key);
-            if (status != NULL &&
-                status->state == STATE_REPLICA_STATUS_STATE_FAILED) {
-                return status->error;
-            }
-        }
-    }
-    return NULL;
-}
-
 static void
 volume_fill_state(struct reply_arena *arena, struct state *state,
                   const struct state_volume *row,
@@ -177,7 +156,7 @@ volume_fill_state(struct reply_arena *arena, struct state *state,
                   const struct state_attachment_status *status,
                   Weft__V1__Volume *volume)
 {
-    const char *error = api_volume_creation_error(state, row);
+    const char *error = operation_creation_error(state, row);
 
     if (error != NULL) {
         volume->state = WEFT__V1__VOLUME__STATE__ERROR;

@@ -76,5 +76,8 @@ struct state *cluster_state(struct cluster *cluster);
 const char *cluster_host(const struct cluster *cluster);
 /* Wall clock, milliseconds: for the *_ms columns only. */
 uint64_t cluster_wall_ms(void);
+/* How often a host writes its Host_Status: every 2 s; with more than 40 hosts
+ * so seldom that all of them together write 20 rows a second. */
+uint64_t cluster_heartbeat_ms(const struct state *state);
 
 #endif /* BLOCKD_CLUSTER_CLUSTER_H */

@@ -15,7 +15,9 @@
  *   record.c    durable local records of running volumes (S22)
  *   plane.c     the reactor's side: links, volumes, exports
  *   event.c     events
- *   manager.c   what one host does for all: volumes ready, old events
+ *   manager.c   what one host does for all: volumes ready, operations ended,
+ *               old events
+ *   operation.c whether an operation has ended
  *   hop.c       from the control thread to a reactor and back */
 
 #include <pthread.h>
@@ -134,7 +136,7 @@ struct cdisk {
     struct err err;
     uint64_t retry_ns;
     struct weft_uuid refused_claim; /* REFUSED: what the row had then. */
-    uint64_t reported_free;
+    uint64_t reported_free, reported_replicas;
     bool reported_failed;
     struct metric_set metrics;
 };

@@ -120,6 +120,8 @@ cdisk_status_build(struct state_txn *txn, struct state *state)
         uint64_t slot = info->slot_bytes;
         row.free_bytes = info->slots_free * slot;
         row.used_bytes = (info->slots_total - info->slots_free) * slot;
+        row.replica_count = (uint32_t)info->replica_count;
+        row.replica_max = (uint32_t)info->replica_max;
     }
     if (old == NULL) {
         char text[UUID_TEXT_SIZE];
@@ -133,7 +135,9 @@ cdisk_status_build(struct state_txn *txn, struct state *state)
                              STATE_DISK_STATUS_COL_ERROR |
                              STATE_DISK_STATUS_COL_HOST |
                              STATE_DISK_STATUS_COL_FREE_BYTES |
-                             STATE_DISK_STATUS_COL_USED_BYTES);
+                             STATE_DISK_STATUS_COL_USED_BYTES |
+                             STATE_DISK_STATUS_COL_REPLICA_COUNT |
+                             STATE_DISK_STATUS_COL_REPLICA_MAX);
     }
     return 0;
 }
@@ -669,8 +673,10 @@ cdisk_inspected(struct hop *hop)
     metric_set_update(&disk->metrics, pd);
     /* A per cent is enough for placement; people see it within a second. */
     if (change * 100 > pd->info.slots_total ||
+        pd->info.replica_count != disk->reported_replicas ||
         pd->info.failed != disk->reported_failed) {
         disk->reported_free = free_slots;
+        disk->reported_replicas = pd->info.replica_count;
         disk->reported_failed = pd->info.failed;
         cdisk_report(disk);
     }

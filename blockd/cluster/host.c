@@ -2,8 +2,7 @@
 
 /* This host's own rows: Global (the first host of a new cloud writes it), Host
  * (written once, then the administrator's) and Host_Status (who runs here,
- * with a heartbeat every 5 s, for people: nothing that keeps data safe reads
- * it). */
+ * with a heartbeat, for people: nothing that keeps data safe reads it). */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +12,8 @@
 #include "lib/base/container_of.h"
 #include "lib/base/log.h"
 
-#define HEARTBEAT_NS (5 * NS_PER_S)
+#define HEARTBEAT_MS 2000u
+#define HEARTBEAT_HOST_MS 50u /* For each host: every API follows all rows. */
 
 struct host_keeper {
     struct cluster *cluster;
@@ -23,6 +23,15 @@ struct host_keeper {
     uint64_t next_ns;
     uint64_t started_ms;
 };
+
+uint64_t
+cluster_heartbeat_ms(const struct state *state)
+{
+    uint64_t scaled =
+        (uint64_t)state_row_count(state, STATE_TABLE_HOST) * HEARTBEAT_HOST_MS;
+
+    return scaled > HEARTBEAT_MS ? scaled : HEARTBEAT_MS;
+}
 
 int
 host_keeper_new(struct cluster *cluster)
@@ -130,7 +139,10 @@ host_done(struct state_txn *txn, int result)
         log_warning("cluster", "heartbeat not written result=%d text=%s",
                     result, txn->error);
     }
-    keeper->next_ns = loop_now_ns() + (result == 0 ? HEARTBEAT_NS : NS_PER_S);
+    keeper->next_ns =
+        loop_now_ns() +
+        (result == 0 ? cluster_heartbeat_ms(keeper->cluster->state) * NS_PER_MS
+                     : NS_PER_S);
     cluster_touch(keeper->cluster);
 }
 

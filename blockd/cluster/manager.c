@@ -6,8 +6,10 @@
  * what it builds on.
  *
  *   - a new volume becomes "ready" when all its replicas exist
+ *   - how an operation ended, and when, is written down; an hour later it goes
+ *     (a request that is repeated after that is taken for a new one)
  *   - the oldest events go when there are more than EVENTS_MAX, and the oldest
- *     records of operations likewise
+ *     operations when there are more than OPERATIONS_MAX
  *   - tombstones on disks that do not exist any more go (DeleteDisk takes them
  *     along; this is for a volume that was deleted at the same moment) */
 
@@ -15,13 +17,16 @@
 #include <stdlib.h>
 
 #include "blockd/cluster/cluster_internal.h"
+#include "blockd/cluster/operation.h"
 #include "lib/base/container_of.h"
 #include "lib/base/log.h"
 
 #define EVENTS_MAX 1000u
 #define EVENTS_SLACK 100u
-#define OPERATIONS_MAX 5000u
-#define OPERATIONS_SLACK 500u
+#define OPERATIONS_MAX 10000u
+#define OPERATIONS_SLACK 1000u
+#define OPERATIONS_KEPT_MS (3600u * 1000u)
+#define OPERATIONS_BATCH 500u /* Written or removed in one transaction. */
 
 struct manager {
     struct cluster *cluster;
@@ -31,14 +36,36 @@ struct manager {
     bool has_work; /* Worth a look before the next tick. */
 };
 
-/* Somebody waits for a new volume: that is not left to the tick. */
+/* Whether a change is worth a look before the tick: somebody waits for a new
+ * volume, or something has failed that may be taken away the next moment. */
+static bool
+manager_is_urgent(const struct state_change *change)
+{
+    const struct state_row *row = change->new_row;
+
+    if (row == NULL) {
+        return false;
+    }
+    if (change->table == STATE_TABLE_REPLICA_STATUS) {
+        return change->old_row == NULL;
+    }
+    if (change->table == STATE_TABLE_ATTACHMENT_STATUS) {
+        return (change->old_row == NULL ||
+                (change->columns & STATE_ATTACHMENT_STATUS_COL_STATE) != 0) &&
+               state_attachment_status_from(row)->state ==
+                   STATE_ATTACHMENT_STATUS_STATE_FAILED;
+    }
+    return change->table == STATE_TABLE_DISK && change->old_row != NULL &&
+           (change->columns & STATE_DISK_COL_STATE) != 0;
+}
+
 static void
 manager_changed(struct state_listener *listener,
                 const struct state_change *change)
 {
     struct manager *manager = container_of(listener, struct manager, listener);
 
-    manager->has_work |= change->old_row == NULL;
+    manager->has_work |= manager_is_urgent(change);
 }
 
 static void
@@ -66,7 +93,9 @@ manager_new(struct cluster *cluster)
     cluster->manager = manager;
     if (cluster->manager_state != NULL) {
         state_subscribe(cluster->manager_state, &manager->listener,
-                        STATE_TABLE_BIT(STATE_TABLE_REPLICA_STATUS));
+                        STATE_TABLE_BIT(STATE_TABLE_REPLICA_STATUS) |
+                            STATE_TABLE_BIT(STATE_TABLE_ATTACHMENT_STATUS) |
+                            STATE_TABLE_BIT(STATE_TABLE_DISK));
     }
     return 0;
 }
@@ -147,19 +176,59 @@ manager_build_events(struct state_txn *txn, struct state *state)
     return true;
 }
 
+/* ---- Operations ---- */
+
+/* A change to one operation; false: there is none. */
+static bool
+manager_build_operation(struct state_txn *txn, struct state *state,
+                        const struct state_operation *row, uint64_t now_ms)
+{
+    if (row->state != STATE_OPERATION_STATE_RUNNING) {
+        if (now_ms < row->update_time_ms + OPERATIONS_KEPT_MS) {
+            return false;
+        }
+        state_txn_delete(txn, STATE_TABLE_OPERATION, &row->row.uuid);
+        return true;
+    }
+    struct operation_verdict verdict = operation_judge(state, row);
+    if (!verdict.is_done) {
+        return false;
+    }
+    struct state_operation ended = {
+        .row = row->row,
+        .state = verdict.has_failed ? STATE_OPERATION_STATE_FAILED
+                                    : STATE_OPERATION_STATE_DONE,
+        .error = verdict.has_failed ? verdict.text : "",
+        .update_time_ms = now_ms,
+    };
+    state_txn_verify(txn, &row->row, STATE_OPERATION_COL_STATE);
+    state_txn_update(txn, &ended.row,
+                     STATE_OPERATION_COL_STATE | STATE_OPERATION_COL_ERROR |
+                         STATE_OPERATION_COL_UPDATE_TIME_MS);
+    return true;
+}
+
+/* What has ended first, the oldest first. */
 static int
 manager_compare_operations(const void *a, const void *b)
 {
-    const struct state_operation *const *left = a;
-    const struct state_operation *const *right = b;
+    const struct state_operation *left =
+        *(const struct state_operation *const *)a;
+    const struct state_operation *right =
+        *(const struct state_operation *const *)b;
+    bool left_runs = left->state == STATE_OPERATION_STATE_RUNNING;
+    bool right_runs = right->state == STATE_OPERATION_STATE_RUNNING;
 
-    return ((*left)->create_time_ms > (*right)->create_time_ms) -
-           ((*left)->create_time_ms < (*right)->create_time_ms);
+    if (left_runs != right_runs) {
+        return left_runs ? 1 : -1;
+    }
+    return (left->create_time_ms > right->create_time_ms) -
+           (left->create_time_ms < right->create_time_ms);
 }
 
-/* A request that is repeated after so many others is taken for a new one. */
+/* More in an hour than anybody foresaw. */
 static bool
-manager_build_operations(struct state_txn *txn, struct state *state)
+manager_bound_operations(struct state_txn *txn, struct state *state)
 {
     size_t count = state_row_count(state, STATE_TABLE_OPERATION);
     if (count <= OPERATIONS_MAX + OPERATIONS_SLACK) {
@@ -181,6 +250,25 @@ manager_build_operations(struct state_txn *txn, struct state *state)
     free(rows);
     return true;
 }
+
+static bool
+manager_build_operations(struct state_txn *txn, struct state *state)
+{
+    uint64_t now_ms = cluster_wall_ms();
+    uint32_t changed = 0;
+
+    if (manager_bound_operations(txn, state)) {
+        return true;
+    }
+    for (const struct state_operation *row = state_operation_next(state, NULL);
+         row != NULL && changed < OPERATIONS_BATCH;
+         row = state_operation_next(state, row)) {
+        changed += manager_build_operation(txn, state, row, now_ms);
+    }
+    return changed > 0;
+}
+
+/* ---- All of it ---- */
 
 static bool
 manager_build_tombstones(struct state_txn *txn, struct state *state)

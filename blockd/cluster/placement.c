@@ -30,6 +30,12 @@ placement_has_domain(const struct placement_disk *const chosen[],
     return false;
 }
 
+static bool
+placement_is_full(const struct placement_disk *disk)
+{
+    return disk->given_count >= disk->replicas_left;
+}
+
 static struct placement_disk *
 placement_next(struct placement_disk *disks, size_t disk_count,
                const struct placement_disk *const chosen[], uint32_t count)
@@ -37,12 +43,37 @@ placement_next(struct placement_disk *disks, size_t disk_count,
     struct placement_disk *best = NULL;
 
     for (size_t i = 0; i < disk_count; i++) {
-        if (!placement_has_domain(chosen, count, disks[i].domain) &&
+        if (!placement_is_full(&disks[i]) &&
+            !placement_has_domain(chosen, count, disks[i].domain) &&
             (best == NULL || placement_is_roomier(&disks[i], best))) {
             best = &disks[i];
         }
     }
     return best;
+}
+
+static void
+placement_explain(const struct placement_disk *disks, size_t disk_count,
+                  uint32_t replicas, uint32_t found, struct err *err)
+{
+    size_t full = 0;
+
+    for (size_t i = 0; i < disk_count; i++) {
+        full += placement_is_full(&disks[i]);
+    }
+    if (full == 0) {
+        err_set(err,
+                "%u copies need ready disks in %u different failure domains, "
+                "there are %u; add disks with 'weft disk add'",
+                replicas, replicas, found);
+        return;
+    }
+    err_set(err,
+            "%u copies need ready disks in %u different failure domains, there "
+            "are %u with room: %zu disks hold, or would with this volume, as "
+            "many replicas as they can (one for each 256 MiB of their size, at "
+            "least 30); delete volumes, or add disks with 'weft disk add'",
+            replicas, replicas, found, full);
 }
 
 int
@@ -56,6 +87,7 @@ placement_choose(struct placement_disk *disks, size_t disk_count,
 
     for (size_t i = 0; i < disk_count; i++) {
         disks[i].given_bytes = 0;
+        disks[i].given_count = 0;
     }
     for (uint32_t m = 0; m < mirror_count; m++) {
         const struct placement_disk *chosen[PLACEMENT_REPLICAS_MAX];
@@ -63,14 +95,11 @@ placement_choose(struct placement_disk *disks, size_t disk_count,
             struct placement_disk *disk =
                 placement_next(disks, disk_count, chosen, r);
             if (disk == NULL) {
-                err_set(err,
-                        "%u copies need ready disks in %u different failure "
-                        "domains, there are %u; add disks with 'weft disk "
-                        "add'",
-                        replicas, replicas, r);
+                placement_explain(disks, disk_count, replicas, r, err);
                 return -ENOSPC;
             }
             disk->given_bytes += mirror_bytes;
+            disk->given_count++;
             chosen[r] = disk;
             ret_mirrors[m].disk[r] = disk->disk;
         }

@@ -7,7 +7,8 @@
  * Each mirror gets its replicas on different failure domains; mirrors of one
  * volume are spread over all disks, the one with most room first (free space
  * less what this placement already gave it).  Volumes are thin: a disk is
- * eligible even if the volume is larger than its free space. */
+ * eligible even if the volume is larger than its free space, but not if it
+ * holds as many replicas as it can. */
 
 #include <stdint.h>
 
@@ -21,8 +22,10 @@ struct placement_disk {
     struct weft_uuid disk;
     const char *domain; /* Host or rack. */
     uint64_t free_bytes;
+    uint32_t replicas_left; /* How many more it can hold. */
     /* Private. */
     uint64_t given_bytes;
+    uint32_t given_count;
 };
 
 struct placement_mirror {
@@ -30,7 +33,7 @@ struct placement_mirror {
 };
 
 /* Places 'mirror_count' mirrors of 'mirror_bytes' each with 'replicas' copies.
- * -ENOSPC with text: too few failure domains. */
+ * -ENOSPC with text: too few failure domains, or too many replicas there. */
 WEFT_MUST_CHECK int placement_choose(struct placement_disk *disks,
                                      size_t disk_count, uint32_t replicas,
                                      uint64_t mirror_bytes,

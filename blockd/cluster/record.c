@@ -167,6 +167,25 @@ record_drop(const struct cluster *cluster, const char *kind,
     }
 }
 
+/* What a blockd left that was killed while it wrote a record; nobody writes one
+ * while they are gone through. */
+static void
+record_clean(DIR *dir, const char *name)
+{
+    char text[UUID_TEXT_SIZE];
+    struct weft_uuid uuid;
+
+    if (strlen(name) != UUID_TEXT_SIZE - 1 + strlen(".new") ||
+        strcmp(name + UUID_TEXT_SIZE - 1, ".new") != 0) {
+        return;
+    }
+    memcpy(text, name, UUID_TEXT_SIZE - 1);
+    text[UUID_TEXT_SIZE - 1] = '\0';
+    if (uuid_parse(text, &uuid) == 0) {
+        (void)unlinkat(dirfd(dir), name, 0);
+    }
+}
+
 /* The path of the next record of a kind; false at the end. */
 static bool
 record_next(const struct cluster *cluster, const char *kind, DIR *dir,
@@ -182,6 +201,7 @@ record_next(const struct cluster *cluster, const char *kind, DIR *dir,
             record_path(cluster, kind, &uuid, "", ret_path) == 0) {
             return true;
         }
+        record_clean(dir, entry->d_name);
     }
 }
 

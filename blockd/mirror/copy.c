@@ -25,7 +25,10 @@
  *       around it is made equal.
  *   (4) Slots keep the source's sequence (S16).  What becomes empty gets a
  *       new one, since it marks the region as touched (S4), and must be newer
- *       than any G.
+ *       than any G.  So does a unit with adopted bytes, the same for all: they
+ *       are nobody's write so far, and a replica that is away and has another's
+ *       bytes must see that they are news.  These numbers are not in 'writes':
+ *       the complete point stays behind them until they have landed (flush.c).
  *   (5) -EAGAIN: a replica failed, or the gate closed: begin anew. */
 
 #define COPY_DEADLINE_NS (30 * NS_PER_S)
@@ -142,9 +145,7 @@ mirror_copy_put_next(struct mirror_copy *copy, uint32_t index)
                      : !mirror_copy_fill_slot(copy, leg)) {
         return false;
     }
-    if (!replica->link->local) {
-        leg->req.deadline_ns = io_now_ns(mirror->io) + COPY_DEADLINE_NS;
-    }
+    mirror_req_limit(replica, &leg->req, COPY_DEADLINE_NS);
     copy->pending |= 1u << index;
     replica->mutations_sent++;
     mirror_req_send(replica, &leg->req);
@@ -191,11 +192,8 @@ mirror_copy_put_done(struct store_req *req)
 
     copy->pending &= ~(1u << leg->index);
     replica->mutations_done++;
-    mirror_req_settled(mirror);
+    mirror_req_settled(replica, req);
     if (req->result != 0) {
-        if (req->result == -ENOSPC) {
-            mirror_replica_penalty(replica);
-        }
         mirror_replica_fail(replica, req->session, req->result, "copy");
         copy->result = -EAGAIN;
     }
@@ -217,17 +215,18 @@ static void
 mirror_copy_resolve(struct mirror_copy *copy)
 {
     struct mirror *mirror = copy->mirror;
+    bool adopted = false;
 
     for (uint32_t i = 0; i < copy->block_count; i++) {
         uint8_t *data = copy->data + (size_t)i * WEFT_BLOCK_SIZE;
         if (copy->states[i] == STORE_BLOCK_SUSPECT) {
             copy->states[i] = STORE_BLOCK_DATA;
             copy->crcs[i] = crc32c(0, data, WEFT_BLOCK_SIZE);
-            copy->fixed = true;
+            copy->fixed = adopted = true;
             mirror->counts.adoptions++;
             mirror_notify(mirror, "block-repaired",
                           "block %llu: one replica's bytes adopted",
-                          (unsigned long long)(copy->block + i));
+                          (unsigned long long)copy->block + i);
         } else if (copy->states[i] == STORE_BLOCK_BAD) {
             if (copy->live || (copy->targets & ~copy->helpers) != 0) {
                 mirror_copy_finish(copy, -EIO); /* (3) */
@@ -235,6 +234,11 @@ mirror_copy_resolve(struct mirror_copy *copy)
             }
             copy->around = true;
         }
+    }
+    copy->floor = store_seq_make(mirror->options.epoch, mirror->counter);
+    if (adopted && !mirror_planted(mirror, MIRROR_PLANTED_ADOPT_KEEPS)) {
+        copy->sequence =
+            store_seq_make(mirror->options.epoch, ++mirror->counter);
     }
     mirror_copy_put(copy);
 }
@@ -332,9 +336,7 @@ mirror_copy_read(struct mirror_copy *copy, uint32_t index)
                     (size_t)copy->at * WEFT_BLOCK_SIZE;
     leg->req.crcs = (help ? copy->help_crcs : copy->crcs) + copy->at;
     leg->req.states = (help ? copy->help_states : copy->states) + copy->at;
-    if (!replica->link->local) {
-        leg->req.deadline_ns = io_now_ns(mirror->io) + COPY_DEADLINE_NS;
-    }
+    mirror_req_limit(replica, &leg->req, COPY_DEADLINE_NS);
     copy->pending = 1u << index;
     mirror_req_send(replica, &leg->req);
 }
@@ -348,7 +350,7 @@ mirror_copy_read_done(struct store_req *req)
     struct mirror *mirror = copy->mirror;
 
     copy->pending = 0;
-    mirror_req_settled(mirror);
+    mirror_req_settled(mirror_replica_of(mirror, leg->index), req);
     if (req->result != 0) {
         mirror_replica_fail(mirror_replica_of(mirror, leg->index), req->session,
                             req->result, "copy");

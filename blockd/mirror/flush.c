@@ -12,16 +12,18 @@
  *       (e), and succeeds when each has confirmed in an unchanged incarnation
  *       (S6).  One that did not is committed stale; it is not asked again.
  *   (2) The *complete point* is the sequence below the oldest write that is not
- *       done, or the last one given out: all writes up to it are at every
- *       in-sync replica.  When all in-sync replicas have confirmed a flush that
- *       was sent at a complete point, that becomes the *durable point*: no
- * power cut can take a write up to it from any of them. (3) G is the durable
- * point, not the complete point: it rides on the *next* flush to an in-sync
- * replica, and on no other (S5, (b)).  Otherwise a replica A could have a G
- * above what a power cut leaves of replica B; if B alone is there for the next
- * owner, and A is resynced from B later, then what B lost and A has would not
- * be newer than G at either, and they would differ for good. (4) An idle mirror
- * whose replicas are flushed and know G is left alone. */
+ *       done (or copy that gives out numbers of its own), or the last one given
+ *       out: all writes up to it are at every in-sync replica.  When all
+ *       in-sync replicas have confirmed a flush that was sent at a complete
+ *       point, that becomes the *durable point*: no power cut can take a write
+ *       up to it from any of them.
+ *   (3) G is the durable point, not the complete point: it rides on the *next*
+ *       flush to an in-sync replica, and on no other (S5, (b)).  Otherwise a
+ *       replica A could have a G above what a power cut leaves of replica B; if
+ *       B alone is there for the next owner, and A is resynced from B later,
+ *       then what B lost and A has would not be newer than G at either, and
+ *       they would differ for good.
+ *   (4) An idle mirror whose replicas are flushed and know G is left alone. */
 
 #define FLUSH_DEADLINE_NS (30 * NS_PER_S)
 
@@ -30,12 +32,18 @@ static store_req_done_fn mirror_flush_leg_done;
 uint64_t
 mirror_complete_point(const struct mirror *mirror)
 {
+    uint64_t point = store_seq_make(mirror->options.epoch, mirror->counter);
+
     if (!list_is_empty(&mirror->writes)) {
         const struct mirror_io *oldest =
             container_of(mirror->writes.next, struct mirror_io, order);
-        return oldest->sequence - 1;
+        point = oldest->sequence - 1;
     }
-    return store_seq_make(mirror->options.epoch, mirror->counter);
+    /* A copy may have given out numbers of its own (copy.c (4)). */
+    if (mirror->copy.state == COPY_PUT && mirror->copy.floor < point) {
+        point = mirror->copy.floor;
+    }
+    return point;
 }
 
 void
@@ -91,7 +99,6 @@ mirror_flush_to(struct mirror_io *io, uint32_t set)
     CHECK(io->pending == 0);
 
     io->pending = set;
-    io->sent_ns = io_now_ns(mirror->io);
     for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
         if ((set & 1u << i) == 0) {
             continue;
@@ -104,9 +111,7 @@ mirror_flush_to(struct mirror_io *io, uint32_t set)
         leg->index = i;
         leg->mark = replica->mutations_done;
         leg->req.known_good = mirror_known_good(mirror);
-        if (!replica->link->local) {
-            leg->req.deadline_ns = io->sent_ns + FLUSH_DEADLINE_NS;
-        }
+        mirror_req_limit(replica, &leg->req, FLUSH_DEADLINE_NS);
         mirror_req_send(replica, &leg->req);
     }
 }
@@ -136,15 +141,15 @@ mirror_flush_leg_done(struct store_req *req)
     struct mirror_leg *leg = container_of(req, struct mirror_leg, req);
     struct mirror_io *io = leg->io;
     struct mirror *mirror = io->mirror;
+    struct mirror_replica *replica = mirror_replica_of(mirror, leg->index);
     uint32_t bit = 1u << leg->index;
 
     CHECK((io->pending & bit) != 0);
     io->pending &= ~bit;
-    if (mirror_flush_answer(mirror_replica_of(mirror, leg->index), req,
-                            leg->mark) == 0) {
+    if (mirror_flush_answer(replica, req, leg->mark) == 0) {
         io->good |= bit;
     }
-    mirror_req_settled(mirror);
+    mirror_req_settled(replica, req);
     if (io->pending == 0) {
         mirror_flush_settle(io);
     }
@@ -198,7 +203,7 @@ mirror_flush_retry(struct mirror_io *io)
     }
 }
 
-/* ---- The tick: slow replicas (S20) and the owner's flush (b) ---- */
+/* ---- The tick: slow replicas (slow.c) and the owner's flush (b) ---- */
 
 static void
 mirror_pacer_done(struct mirror_io *io)
@@ -212,10 +217,12 @@ mirror_pacer_done(struct mirror_io *io)
 void
 mirror_tick_arm(struct mirror *mirror)
 {
-    /* While it drains, too: a slow replica may be what it waits for. */
-    if (io_timer_is_armed(&mirror->tick) || mirror->phase > PHASE_DRAIN ||
-        (list_is_empty(&mirror->writes) &&
-         mirror_flush_targets(mirror, true) == 0)) {
+    if (io_timer_is_armed(&mirror->tick) || mirror->phase == PHASE_ENDED) {
+        return;
+    }
+    bool flushes =
+        mirror->phase <= PHASE_DRAIN && mirror_flush_targets(mirror, true) != 0;
+    if (!flushes && !mirror_slow_is_wanted(mirror)) {
         return;
     }
     uint64_t step_ns = mirror->options.slow_ns / 4;
@@ -229,51 +236,13 @@ mirror_tick_arm(struct mirror *mirror)
     io_timer_set(mirror->io, &mirror->tick, now_ns + step_ns);
 }
 
-/* A replica is set aside as slow only on another host's evidence (S20); it may
- * come back after a while that doubles each time. */
-static void
-mirror_tick_slow(struct mirror *mirror, uint64_t now_ns)
-{
-    uint32_t remote = 0;
-    uint32_t slow = 0;
-
-    for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
-        if (mirror->replica[i].link != NULL &&
-            !mirror_replica_is_local(&mirror->replica[i])) {
-            remote |= 1u << i;
-        }
-    }
-    LIST_FOREACH (node, &mirror->writes) {
-        const struct mirror_io *io =
-            container_of(node, struct mirror_io, order);
-        if (io->pending != 0 &&
-            now_ns - io->sent_ns > mirror->options.slow_ns) {
-            slow |= io->pending & decide_slow(io->pending, io->prompt, remote,
-                                              mirror->row.in_sync,
-                                              mirror->options.min_in_sync);
-        }
-    }
-    slow &= decide_slow(slow, ~slow, ~0u, mirror->row.in_sync,
-                        mirror->options.min_in_sync);
-    for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
-        struct mirror_replica *replica = mirror_replica_of(mirror, i);
-        if ((slow & mirror->open & 1u << i) != 0) {
-            mirror_replica_penalty(replica);
-            mirror_replica_fail(replica, replica->session, -ETIMEDOUT,
-                                "too slow");
-            /* Its requests settle now, and their memory comes back. */
-            link_cut(replica->link);
-        }
-    }
-}
-
 void
 mirror_tick(struct io_timer *timer)
 {
     struct mirror *mirror = container_of(timer, struct mirror, tick);
     uint64_t now_ns = io_now_ns(mirror->io);
 
-    mirror_tick_slow(mirror, now_ns);
+    mirror_slow_tick(mirror, now_ns);
     if (now_ns >= mirror->next_flush_ns && !mirror->pacer_busy &&
         mirror_is_open(mirror) && !mirror->stopping &&
         mirror_flush_targets(mirror, true) != 0) {

@@ -118,6 +118,7 @@ mirror_gate_pump(struct mirror *mirror)
     while ((node = list_pop_front(&again)) != NULL) {
         mirror_io_route(container_of(node, struct mirror_io, node));
     }
+    mirror_space_check(mirror);
     mirror_repair_pump(mirror);
     mirror_resync_pump(mirror);
 }
@@ -169,7 +170,7 @@ mirror_gate_apply_row(struct mirror *mirror)
                      (newer && !uuid_equal(&mirror->next_row.replica[i],
                                            &mirror->row.replica[i]));
         if (changed[i] &&
-            (replica->phase == REPLICA_FENCING || replica->round_pending)) {
+            (replica->phase == REPLICA_FENCING || replica->busy != 0)) {
             return false;
         }
     }
@@ -394,7 +395,8 @@ mirror_is_settled(const struct mirror *mirror)
 {
     if (mirror->ios != 0 || mirror->in_flight != 0 ||
         mirror->round_pending != 0 || mirror->commit_pending ||
-        mirror->repair.busy || !mirror_resync_is_settled(mirror)) {
+        mirror->repair.busy || mirror->probe.busy ||
+        !mirror_resync_is_settled(mirror)) {
         return false;
     }
     for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
@@ -418,7 +420,6 @@ mirror_gate_closing(struct mirror *mirror)
     mirror_fail_list(&mirror->repair.queue, guest_result);
     mirror_resync_abort(mirror);
     io_timer_cancel(mirror->io, &mirror->grace);
-    io_timer_cancel(mirror->io, &mirror->tick);
     io_timer_cancel(mirror->io, &mirror->commit_timer);
     io_timer_cancel(mirror->io, &mirror->space_timer);
     io_timer_cancel(mirror->io, &mirror->resync.pace);
@@ -432,6 +433,7 @@ mirror_gate_closing(struct mirror *mirror)
     for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
         mirror_replica_done(mirror_replica_of(mirror, i));
     }
+    io_timer_cancel(mirror->io, &mirror->tick);
     mirror->phase = PHASE_ENDED;
     io_task_cancel(mirror->io, &mirror->task);
     mirror->stopped(mirror, mirror->stop_clean);

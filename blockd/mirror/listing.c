@@ -44,9 +44,7 @@ mirror_listing_ask(struct mirror_listing *listing, uint32_t set, bool all)
         leg->req.list_all = all;
         leg->req.entries = listing->entries[i];
         leg->req.entries_max = DECIDE_UNITS_MAX;
-        if (!replica->link->local) {
-            leg->req.deadline_ns = io_now_ns(mirror->io) + LIST_DEADLINE_NS;
-        }
+        mirror_req_limit(replica, &leg->req, LIST_DEADLINE_NS);
         mirror_req_send(replica, &leg->req);
     }
 }
@@ -81,7 +79,7 @@ mirror_listing_leg_done(struct store_req *req)
 
     CHECK((listing->pending & bit) != 0);
     listing->pending &= ~bit;
-    mirror_req_settled(mirror);
+    mirror_req_settled(mirror_replica_of(mirror, leg->index), req);
     if (req->result != 0 || req->entries_count > DECIDE_UNITS_MAX) {
         listing->result = -EAGAIN;
         mirror_replica_fail(mirror_replica_of(mirror, leg->index), req->session,
@@ -166,7 +164,7 @@ mirror_unit_after(const uint64_t *units, bool touch, const uint64_t *absent,
         return unit;
     }
     if (!touch) {
-        return 2 * DECIDE_UNITS_MAX;
+        return 2 * (uint64_t)DECIDE_UNITS_MAX;
     }
     return DECIDE_UNITS_MAX + mirror_unit_next(absent, unit - DECIDE_UNITS_MAX);
 }

@@ -25,7 +25,7 @@
 size_t
 mirror_arena_bytes(void)
 {
-    return 2 * COPY_BYTES + 2 * (size_t)WEFT_BLOCK_SIZE +
+    return 2 * COPY_BYTES + 3 * (size_t)WEFT_BLOCK_SIZE +
            (STORE_REPLICAS_MAX + 1) * ENTRIES_BYTES;
 }
 
@@ -41,6 +41,8 @@ mirror_arena_share_out(struct mirror *mirror)
     mirror->repair.data = at;
     at += WEFT_BLOCK_SIZE;
     mirror->repair.kept = at;
+    at += WEFT_BLOCK_SIZE;
+    mirror->probe.data = at;
     at += WEFT_BLOCK_SIZE;
     for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
         mirror->listing.entries[i] = (struct store_list_entry *)(void *)at;
@@ -112,6 +114,7 @@ mirror_new(const struct mirror_options *options, mirror_ready_fn *ready,
     list_init(&mirror->stuck);
     list_init(&mirror->finished);
     list_init(&mirror->writes);
+    list_init(&mirror->reads);
     io_task_init(&mirror->task, mirror_advance);
     io_timer_init(&mirror->grace, mirror_grace_over);
     io_timer_init(&mirror->commit_timer, mirror_commit_again);

@@ -143,7 +143,7 @@ struct mirror_io {
 
     /* Private to the mirror. */
     struct list node;  /* Waiting, stuck, in the repair queue or finished. */
-    struct list order; /* WRITE, DISCARD: by sequence, until done. */
+    struct list order; /* WRITE, DISCARD: by sequence.  READ: as sent. */
     struct range_lock lock;
     struct mirror_leg leg[STORE_REPLICAS_MAX];
     uint64_t sequence; /* FLUSH: the complete point when it was sent. */

@@ -15,6 +15,7 @@
  *   listing.c    LIST at several replicas
  *   copy.c       one unit from one replica to others
  *   reconcile.c  statement (c)           resync.c  S4, S5, S16
+ *   slow.c       replicas that are slow, or hang (S20)
  *   decide.c     pure decisions
  *
  * README.md has the diagrams, the order of locks and the life of a write. */
@@ -59,8 +60,14 @@ struct mirror_replica {
     /* Writes, discards and copies: sent, settled, covered by a flush (e). */
     uint64_t mutations_sent, mutations_done, mutations_flushed;
 
-    /* S20 and failed resyncs: not before then, and how long the next time. */
+    /* S20, errors, failed resyncs: not before then, and how long the next time.
+     */
     uint64_t rejoin_at_ns, rejoin_wait_ns;
+
+    /* See slow.c: requests that are there, flushes among them, and when it last
+     * answered (or got the first of them). */
+    uint32_t busy, busy_flushes;
+    uint64_t progress_ns;
 
     int trouble; /* Last failure, and what it was about. */
     const char *trouble_what;
@@ -90,7 +97,8 @@ struct mirror_copy {
     uint64_t block;
     uint32_t block_count; /* Of the unit. */
     uint32_t at;          /* READ, HELP: next block of the unit. */
-    uint64_t sequence;    /* The highest of the slots read. */
+    uint64_t sequence;    /* The highest of the slots read, or a new one. */
+    uint64_t floor;       /* PUT: all new ones are above it. */
     uint32_t bad_count;   /* Blocks without a verdict so far. */
     bool fixed;           /* Blocks came from a helper, or were adopted. */
     bool around;          /* Some block is lost: copy all but that. */
@@ -185,6 +193,17 @@ struct mirror_repair {
     uint8_t state;
 };
 
+/* Asks another host's replica whether it is we who are slow (S20). */
+struct mirror_probe {
+    struct store_req req;
+    bool busy;
+    uint32_t index;
+    uint64_t sent_ns;
+    uint8_t *data;
+    uint32_t crc;
+    uint8_t state;
+};
+
 /* ---- The mirror ---- */
 
 /* See gate.c for the diagram. */
@@ -243,6 +262,7 @@ struct mirror {
     struct list stuck;    /* Sent, settled, not done: for the gate or space. */
     struct list finished; /* For done(). */
     struct list writes;   /* By sequence. */
+    struct list reads;    /* Sent, in that order; by 'order', too. */
     uint32_t ios;         /* Not yet done. */
     uint32_t in_flight;   /* Data requests at links. */
     uint32_t round_pending;
@@ -256,7 +276,8 @@ struct mirror {
     bool pacer_busy;
     struct io_timer space_timer;
     uint64_t space_wait_ns;
-    struct mirror_io *map_io; /* Has 'map_entries'. */
+    uint64_t next_lame_read_ns; /* See session.c. */
+    struct mirror_io *map_io;   /* Has 'map_entries'. */
     struct store_list_entry *map_entries;
 
     struct mirror_copy copy;
@@ -264,6 +285,7 @@ struct mirror {
     struct mirror_reconcile reconcile;
     struct mirror_resync resync;
     struct mirror_repair repair;
+    struct mirror_probe probe;
 
     char reason[160];
     uint64_t closed_ns; /* Since when the gate is closed; 0: open. */
@@ -306,8 +328,6 @@ void mirror_replica_done(struct mirror_replica *replica);
 /* A request of 'session' failed: the session is over. */
 void mirror_replica_fail(struct mirror_replica *replica, uint64_t session,
                          int result, const char *what);
-/* Not to be resynced for a while: longer each time. */
-void mirror_replica_penalty(struct mirror_replica *replica);
 /* The next failure is a first one. */
 void mirror_replica_praise(struct mirror_replica *replica);
 void mirror_replica_try_fence(struct mirror_replica *replica);
@@ -316,14 +336,29 @@ void mirror_req_prepare(struct mirror_replica *replica, struct store_req *req,
                         enum store_opcode opcode, store_req_done_fn *done);
 /* Data requests: counted in in_flight. */
 void mirror_req_send(struct mirror_replica *replica, struct store_req *req);
-void mirror_req_settled(struct mirror *mirror);
+void mirror_req_settled(struct mirror_replica *replica,
+                        const struct store_req *req);
+/* Sets the deadline, if it is to have one. */
+void mirror_req_limit(struct mirror_replica *replica, struct store_req *req,
+                      uint64_t after_ns);
 static inline bool
 mirror_replica_is_local(const struct mirror_replica *replica)
 {
     return replica->link != NULL && replica->link->local;
 }
-/* Of 'candidates': local, else the lowest latency. */
+/* Of 'candidates': local, unless it is much slower, else the lowest latency. */
 uint32_t mirror_replica_nearest(struct mirror *mirror, uint32_t candidates);
+
+/* ---- slow.c ---- */
+/* A request goes to the replica; it has settled. */
+void mirror_replica_busy(struct mirror_replica *replica,
+                         const struct store_req *req);
+void mirror_replica_answered(struct mirror_replica *replica,
+                             const struct store_req *req);
+/* Whether there is anything to watch. */
+bool mirror_slow_is_wanted(const struct mirror *mirror);
+/* At each tick. */
+void mirror_slow_tick(struct mirror *mirror, uint64_t now_ns);
 
 /* ---- commit.c ---- */
 void mirror_commit_begin(struct mirror *mirror, uint32_t set, const char *why);
@@ -359,6 +394,8 @@ void mirror_write_spoiled(struct mirror *mirror, uint64_t block,
                           uint32_t block_count);
 void mirror_write_reconciled(struct mirror *mirror, uint32_t set,
                              uint32_t source);
+/* With the gate open: is that still the reason why somebody waits? */
+void mirror_space_check(struct mirror *mirror);
 void mirror_space_retry(struct io_timer *timer);
 bool mirror_counter_is_exhausted(const struct mirror *mirror);
 

@@ -49,6 +49,12 @@ enum mirror_planted {
     MIRROR_PLANTED_G_COMPLETE = 19,
     /* S4, listing.c: that a region was touched is not passed on. */
     MIRROR_PLANTED_TOUCH_STAYS = 20,
+    /* Rule 3, S20: a local disk is never too slow. */
+    MIRROR_PLANTED_LOCAL_HANGS = 21,
+    /* A replica that returns errors rejoins without a wait. */
+    MIRROR_PLANTED_NO_PENALTY = 22,
+    /* (a), copy.c (4): adopted bytes keep the slot's old sequence. */
+    MIRROR_PLANTED_ADOPT_KEEPS = 23,
     MIRROR_PLANTED_COUNT,
 };
 

@@ -61,9 +61,8 @@ mirror_read_send(struct mirror_io *io)
     leg->req.crcs = io->crcs;
     leg->req.states = io->states;
     io->sent_ns = io_now_ns(mirror->io);
-    if (!replica->link->local) {
-        leg->req.deadline_ns = io->sent_ns + READ_DEADLINE_NS;
-    }
+    list_push_back(&mirror->reads, &io->order);
+    mirror_req_limit(replica, &leg->req, READ_DEADLINE_NS);
     io->pending = 1u << index;
     mirror_req_send(replica, &leg->req);
 }
@@ -128,7 +127,8 @@ mirror_read_leg_done(struct store_req *req)
 
     CHECK(io->pending == bit);
     io->pending = 0;
-    mirror_req_settled(mirror);
+    list_remove(&io->order);
+    mirror_req_settled(replica, req);
     if (req->result == 0) {
         if (mirror_read_judge(io)) {
             mirror_io_finish(io, 0);
@@ -167,9 +167,7 @@ mirror_map_send(struct mirror_io *io)
     leg->req.list_all = 1;
     leg->req.entries = mirror->map_entries;
     leg->req.entries_max = DECIDE_UNITS_MAX;
-    if (!replica->link->local) {
-        leg->req.deadline_ns = io_now_ns(mirror->io) + MAP_DEADLINE_NS;
-    }
+    mirror_req_limit(replica, &leg->req, MAP_DEADLINE_NS);
     io->pending = 1u << index;
     mirror_req_send(replica, &leg->req);
 }
@@ -200,7 +198,7 @@ mirror_map_leg_done(struct store_req *req)
 
     io->pending = 0;
     mirror->map_io = NULL;
-    mirror_req_settled(mirror);
+    mirror_req_settled(replica, req);
     mirror_kick(mirror); /* Another MAP may wait. */
     if (req->result == 0) {
         mirror_map_fill(io, req, replica->slot_blocks);

@@ -73,7 +73,7 @@ mirror_reconcile_unit(struct mirror *mirror)
     }
     reconcile->unit = mirror_unit_after(reconcile->units, reconcile->touch,
                                         reconcile->absent, reconcile->unit);
-    if (reconcile->unit >= 2 * DECIDE_UNITS_MAX) {
+    if (reconcile->unit >= 2 * (uint64_t)DECIDE_UNITS_MAX) {
         reconcile->region++;
         mirror_reconcile_region(mirror);
         return;

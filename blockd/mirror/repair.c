@@ -5,6 +5,7 @@
 #include "blockd/mirror/mirror_internal.h"
 #include "lib/base/container_of.h"
 #include "lib/base/crc32c.h"
+#include "lib/base/units.h"
 
 /* One unreadable block at a time, under the exclusive lock of the read that
  * met it (S15).
@@ -17,6 +18,8 @@
  * hole that won is an ordinary discard.  After that the read is repeated.
  *
  * If the gate closes in between, the read waits for it and begins again. */
+
+#define REPAIR_DEADLINE_NS (30 * NS_PER_S)
 
 static store_req_done_fn mirror_repair_read_done;
 static mirror_io_done_fn mirror_repair_write_done;
@@ -112,6 +115,7 @@ mirror_repair_ask(struct mirror *mirror)
     repair->req.data = repair->data;
     repair->req.crcs = &repair->crc;
     repair->req.states = &repair->state;
+    mirror_req_limit(replica, &repair->req, REPAIR_DEADLINE_NS);
     mirror_req_send(replica, &repair->req);
 }
 
@@ -142,7 +146,7 @@ mirror_repair_read_done(struct store_req *req)
     struct mirror *mirror = container_of(repair, struct mirror, repair);
     struct mirror_replica *replica = mirror_replica_of(mirror, repair->index);
 
-    mirror_req_settled(mirror);
+    mirror_req_settled(replica, req);
     if (req->result != 0) {
         mirror_replica_fail(replica, req->session, req->result, "repair");
         mirror_repair_ask(mirror);

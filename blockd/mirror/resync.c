@@ -100,7 +100,6 @@ mirror_resync_give_up(struct mirror *mirror, int result, const char *what)
     struct mirror_replica *target =
         mirror_replica_of(mirror, mirror->resync.target);
 
-    mirror_replica_penalty(target);
     mirror_notify(mirror, "resync-failed", "replica %u: %s (%d)", target->index,
                   what, result);
     mirror_replica_fail(target, target->session, result, what);
@@ -210,7 +209,7 @@ mirror_resync_lock(struct mirror *mirror)
 
     resync->unit = mirror_unit_after(resync->units, resync->touch,
                                      resync->absent, resync->unit);
-    if (resync->unit >= 2 * DECIDE_UNITS_MAX) {
+    if (resync->unit >= 2 * (uint64_t)DECIDE_UNITS_MAX) {
         resync->region++;
         resync->unit = 0;
         mirror_resync_list(mirror);

@@ -23,6 +23,7 @@ mirror_round_done(struct store_req *req)
     CHECK(mirror->round_pending > 0);
     replica->round_pending = false;
     mirror->round_pending--;
+    mirror_replica_answered(replica, req);
     mirror_kick(mirror);
 
     if (req->opcode == STORE_FLUSH) {
@@ -66,9 +67,7 @@ mirror_round_begin(struct mirror *mirror, enum store_opcode opcode,
         }
         struct store_req *req = &replica->round;
         mirror_req_prepare(replica, req, opcode, mirror_round_done);
-        if (!replica->link->local) {
-            req->deadline_ns = io_now_ns(mirror->io) + ROUND_DEADLINE_NS;
-        }
+        mirror_req_limit(replica, req, ROUND_DEADLINE_NS);
         if (opcode == STORE_FLUSH) {
             req->known_good = mirror_known_good(mirror);
             replica->round_mark = replica->mutations_done;
@@ -79,6 +78,7 @@ mirror_round_begin(struct mirror *mirror, enum store_opcode opcode,
         }
         replica->round_pending = true;
         mirror->round_pending++;
+        mirror_replica_busy(replica, req);
         link_submit(replica->link, req);
     }
     mirror_kick(mirror);

@@ -23,6 +23,11 @@
  *       follows tells whether it was a restarted store or a new owner. */
 
 #define FENCE_DEADLINE_NS (5 * NS_PER_S)
+#define FENCE_LOCAL_DEADLINE_NS (10 * NS_PER_S)
+/* See mirror_replica_is_lame(). */
+#define LAME_FACTOR 3u
+#define LAME_NS (2 * NS_PER_MS)
+#define LAME_AGAIN_NS NS_PER_S
 #define RETRY_FIRST_NS (10 * NS_PER_MS)
 #define RETRY_LAST_NS NS_PER_S
 #define PENALTY_FIRST_NS NS_PER_S
@@ -59,6 +64,7 @@ mirror_replica_done(struct mirror_replica *replica)
 {
     CHECK(replica->phase != REPLICA_FENCING);
     CHECK(!replica->round_pending);
+    CHECK(replica->busy == 0);
 
     io_timer_cancel(replica->mirror->io, &replica->retry);
     if (replica->link != NULL) {
@@ -88,40 +94,82 @@ mirror_req_prepare(struct mirror_replica *replica, struct store_req *req,
 }
 
 void
+mirror_req_limit(struct mirror_replica *replica, struct store_req *req,
+                 uint64_t after_ns)
+{
+    const struct mirror *mirror = replica->mirror;
+
+    /* Without other replicas nobody can go on while this disk hangs, and a
+     * local link saves a copy if it need not let go (link_local.h). */
+    if (!mirror_replica_is_local(replica) || mirror->row.replica_count > 1) {
+        req->deadline_ns = io_now_ns(mirror->io) + after_ns;
+    }
+}
+
+void
 mirror_req_send(struct mirror_replica *replica, struct store_req *req)
 {
     replica->mirror->in_flight++;
+    mirror_replica_busy(replica, req);
     link_submit(replica->link, req);
 }
 
 void
-mirror_req_settled(struct mirror *mirror)
+mirror_req_settled(struct mirror_replica *replica, const struct store_req *req)
 {
+    struct mirror *mirror = replica->mirror;
+
     CHECK(mirror->in_flight > 0);
     mirror->in_flight--;
+    mirror_replica_answered(replica, req);
     if (mirror->in_flight == 0 && !mirror_is_open(mirror)) {
         mirror_kick(mirror);
     }
 }
 
+/* A local disk is asked even if it takes somewhat longer: it costs the others
+ * and the network nothing.  If it takes much longer, then only now and then, to
+ * see whether it still does. */
+static bool
+mirror_replica_is_lame(struct mirror *mirror,
+                       const struct mirror_replica *local, uint64_t remote_ns)
+{
+    uint64_t now_ns = io_now_ns(mirror->io);
+
+    if (local->link->latency_ns <= LAME_FACTOR * remote_ns + LAME_NS) {
+        return false;
+    }
+    if (now_ns >= mirror->next_lame_read_ns) {
+        mirror->next_lame_read_ns = now_ns + LAME_AGAIN_NS;
+        return false;
+    }
+    return true;
+}
+
 uint32_t
 mirror_replica_nearest(struct mirror *mirror, uint32_t candidates)
 {
-    uint32_t best = STORE_REPLICAS_MAX;
-    uint64_t best_ns = 0;
+    uint32_t best = STORE_REPLICAS_MAX; /* Of other hosts. */
+    uint32_t local = STORE_REPLICAS_MAX;
 
     for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
         const struct mirror_replica *replica = &mirror->replica[i];
         if ((candidates & 1u << i) == 0) {
             continue;
         }
-        uint64_t ns = mirror_replica_is_local(replica)
-                          ? 0
-                          : replica->link->latency_ns + 1;
-        if (best == STORE_REPLICAS_MAX || ns < best_ns) {
+        if (mirror_replica_is_local(replica)) {
+            local = i;
+        } else if (best == STORE_REPLICAS_MAX ||
+                   replica->link->latency_ns <
+                       mirror->replica[best].link->latency_ns) {
             best = i;
-            best_ns = ns;
         }
+    }
+    if (local != STORE_REPLICAS_MAX &&
+        (best == STORE_REPLICAS_MAX ||
+         !mirror_replica_is_lame(mirror, &mirror->replica[local],
+                                 mirror->replica[best].link->latency_ns))) {
+        return local;
     }
     CHECK(best < STORE_REPLICAS_MAX);
     return best;
@@ -148,7 +196,8 @@ mirror_replica_praise(struct mirror_replica *replica)
     replica->retry_ns = RETRY_FIRST_NS;
 }
 
-void
+/* Not to be resynced for a while: longer each time. */
+static void
 mirror_replica_penalty(struct mirror_replica *replica)
 {
     uint64_t now_ns = io_now_ns(replica->mirror->io);
@@ -190,6 +239,13 @@ mirror_replica_fail(struct mirror_replica *replica, uint64_t session,
     if (mirror->reconcile.active && (mirror->reconcile.set & bit) != 0) {
         mirror->reconcile.broken = true;
     }
+    /* It is not gone, it is of no use: a disk that has a sector that cannot be
+     * written would otherwise be resynced each second for ever.  Other failures
+     * (a link, a restart) are over when it is back. */
+    if (!mirror_planted(mirror, MIRROR_PLANTED_NO_PENALTY) &&
+        (result == -EIO || result == -ENOSPC || result == -ETIMEDOUT)) {
+        mirror_replica_penalty(replica);
+    }
     mirror_replica_wait(replica);
     mirror_kick(mirror);
 }
@@ -212,9 +268,12 @@ mirror_replica_try_fence(struct mirror_replica *replica)
                        mirror_fence_done);
     replica->fence.owner_instance = mirror->options.owner_instance;
     replica->fence.session = 0;
-    if (!replica->link->local) {
-        replica->fence.deadline_ns = io_now_ns(mirror->io) + FENCE_DEADLINE_NS;
-    }
+    /* Even where nobody could go on without it: a row that takes it out, and a
+     * stop, wait for the answer. */
+    replica->fence.deadline_ns =
+        io_now_ns(mirror->io) + (mirror_replica_is_local(replica)
+                                     ? FENCE_LOCAL_DEADLINE_NS
+                                     : FENCE_DEADLINE_NS);
     link_submit(replica->link, &replica->fence);
 }
 
@@ -316,7 +375,8 @@ mirror_link_changed(struct link_user *user, enum link_state state)
         mirror_replica_try_fence(replica);
     } else {
         mirror_replica_fail(replica, replica->session, -ENOTCONN, "link down");
-        if (replica->phase == REPLICA_IDLE) {
+        /* If it was cut because it did not answer, that remains the cause. */
+        if (replica->phase == REPLICA_IDLE && replica->trouble != -ETIMEDOUT) {
             replica->trouble = -ENOTCONN;
             replica->trouble_what = "link down";
         }

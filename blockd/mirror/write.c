@@ -88,9 +88,7 @@ mirror_write_to(struct mirror_io *io, uint32_t set)
         leg->req.crcs_hold = true; /* volume.c made them of this data. */
         /* S3: something older may lie beneath a young layer. */
         leg->req.discard_zero = mirror->options.layer > STORE_LAYER_FIRST;
-        if (!replica->link->local) {
-            leg->req.deadline_ns = io->sent_ns + WRITE_DEADLINE_NS;
-        }
+        mirror_req_limit(replica, &leg->req, WRITE_DEADLINE_NS);
         replica->mutations_sent++;
         mirror_req_send(replica, &leg->req);
     }
@@ -131,12 +129,10 @@ mirror_write_leg_done(struct store_req *req)
     } else if (req->result == -ENOSPC && (mirror->row.in_sync & bit) != 0) {
         io->nospace |= bit;
     } else {
-        if (req->result == -ENOSPC) {
-            mirror_replica_penalty(replica);
-        }
+        io->nospace &= ~bit;
         mirror_replica_fail(replica, req->session, req->result, "write");
     }
-    mirror_req_settled(mirror);
+    mirror_req_settled(replica, req);
     if (io->pending == 0) {
         mirror_write_settle(io);
     }
@@ -154,7 +150,6 @@ mirror_write_no_space(struct mirror_io *io, uint32_t missing)
         for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
             if ((io->good & 1u << i) != 0) {
                 struct mirror_replica *replica = mirror_replica_of(mirror, i);
-                mirror_replica_penalty(replica);
                 mirror_replica_fail(replica, replica->session, -ENOSPC,
                                     "no space in sync");
             }
@@ -167,7 +162,6 @@ mirror_write_no_space(struct mirror_io *io, uint32_t missing)
         for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
             if ((missing & 1u << i) != 0) {
                 struct mirror_replica *replica = mirror_replica_of(mirror, i);
-                mirror_replica_penalty(replica);
                 mirror_replica_fail(replica, replica->session, -ENOSPC,
                                     "no space");
             }
@@ -191,6 +185,21 @@ mirror_write_no_space(struct mirror_io *io, uint32_t missing)
 }
 
 void
+mirror_space_check(struct mirror *mirror)
+{
+    if (mirror->space_wait_ns == 0) {
+        return;
+    }
+    LIST_FOREACH (node, &mirror->writes) {
+        if (container_of(node, struct mirror_io, order)->nospace != 0) {
+            return;
+        }
+    }
+    mirror->space_wait_ns = 0;
+    mirror_unhold(mirror);
+}
+
+void
 mirror_space_retry(struct io_timer *timer)
 {
     struct mirror *mirror = container_of(timer, struct mirror, space_timer);
@@ -210,10 +219,8 @@ mirror_write_settle(struct mirror_io *io)
         missing = 0;
     }
     if (missing == 0) {
-        if (mirror->space_wait_ns != 0 && list_is_empty(&mirror->stuck) &&
-            mirror_is_open(mirror)) {
-            mirror->space_wait_ns = 0;
-            mirror_unhold(mirror);
+        if (mirror->space_wait_ns != 0) {
+            mirror_kick(mirror); /* Perhaps nobody waits for space any more. */
         }
         mirror_io_finish(io, 0); /* (1) */
     } else if (mirror->phase >= PHASE_CLOSING) {
@@ -239,7 +246,6 @@ mirror_write_retry(struct mirror_io *io)
         mirror_io_finish(io, 0);
         return;
     }
-    io->nospace = 0;
     if ((io->good & mirror->row.in_sync) == 0) {
         io->good = 0; /* Nobody has it: as if it were new. */
         mirror_write_send(io);

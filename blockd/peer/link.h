@@ -37,10 +37,11 @@ struct link;
 struct link_vtable {
     void (*submit)(struct link *link, struct store_req *req);
     void (*stop)(struct link *link); /* Users are gone: close.  Or NULL. */
-    /* Optional (remote links only, else NULL).  Cuts the connection: what is
-     * pending fails with -ENOTCONN, later; then the link connects again by
-     * itself.  For grey failures (S20): a request's memory cannot be released
-     * otherwise while the other side sits on it. */
+    /* Optional.  Cuts the connection: what is pending fails with -ENOTCONN,
+     * later; then the link connects again by itself.  For grey failures (S20):
+     * a request's memory cannot be released otherwise while the other side sits
+     * on it.  On a local link only requests with a deadline are cut off
+     * (link_local.h). */
     void (*cut)(struct link *link);
     /* The first user has come: connect.  Or NULL. */
     void (*start)(struct link *link);

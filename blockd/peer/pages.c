@@ -20,23 +20,19 @@ add_free(struct pages *pages, uint32_t index, uint32_t order)
 }
 
 int
-pages_init(struct pages *pages, struct io *io, uint64_t size_bytes)
+pages_init_at(struct pages *pages, void *memory, uint64_t size_bytes)
 {
     uint64_t count = size_bytes / WEFT_BLOCK_SIZE;
 
+    CHECK(memory != NULL);
     CHECK(count != 0 && count % RUN_PAGES_MAX == 0);
     CHECK(count <= UINT32_MAX);
-    *pages = (struct pages){ .page_count = (uint32_t)count };
+    *pages = (struct pages){ .memory = memory, .page_count = (uint32_t)count };
     for (uint32_t order = 0; order < PAGES_ORDERS; order++) {
         list_init(&pages->free[order]);
     }
     pages->states = calloc(count, sizeof *pages->states);
     if (pages->states == NULL) {
-        return -ENOMEM;
-    }
-    pages->memory = io_arena_alloc(io, size_bytes);
-    if (pages->memory == NULL) {
-        pages_done(pages);
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < pages->page_count; i++) {
@@ -46,6 +42,18 @@ pages_init(struct pages *pages, struct io *io, uint64_t size_bytes)
         add_free(pages, i - RUN_PAGES_MAX, PAGES_ORDERS - 1);
     }
     return 0;
+}
+
+int
+pages_init(struct pages *pages, struct io *io, uint64_t size_bytes)
+{
+    void *memory = io_arena_alloc(io, size_bytes);
+
+    if (memory == NULL) {
+        *pages = (struct pages){ .memory = NULL };
+        return -ENOMEM;
+    }
+    return pages_init_at(pages, memory, size_bytes);
 }
 
 void

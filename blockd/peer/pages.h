@@ -32,7 +32,10 @@ struct pages {
 /* Set-up only.  'size_bytes' is a multiple of 1 MiB.  -ENOMEM. */
 WEFT_MUST_CHECK int pages_init(struct pages *pages, struct io *io,
                                uint64_t size_bytes);
-/* The arena keeps the memory; the rest is freed.  Accepts zeros. */
+/* The same in the caller's memory, aligned to 4 KiB, which must last. */
+WEFT_MUST_CHECK int pages_init_at(struct pages *pages, void *memory,
+                                  uint64_t size_bytes);
+/* Arena or caller keep the memory; the rest is freed.  Accepts zeros. */
 void pages_done(struct pages *pages);
 
 /* 1 to 1 MiB.  NULL: there is no such run now. */

@@ -108,7 +108,7 @@ batch_add(struct server_batch *batch, struct peer_head *head, const void *meta)
 
     CHECK(batch->used + PEER_HEADER_BYTES + head->meta_bytes <=
           SERVER_BATCH_BYTES);
-    if (head->meta_bytes != 0) {
+    if (meta != NULL) {
         memcpy(to + PEER_HEADER_BYTES, meta, head->meta_bytes);
         head->meta_crc = crc32c(0, meta, head->meta_bytes);
     }

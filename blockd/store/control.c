@@ -67,12 +67,22 @@ control_flush(struct store *store, struct work *work)
 
 /* ---- Admission ---- */
 
+/* An epoch has one owner (S12: two of a database that was rolled back). */
+static bool
+fence_is_stale(const struct disk_replica *entry, const struct store_req *req)
+{
+    uint32_t epoch = le32_get(entry->epoch);
+
+    return req->epoch < epoch ||
+           (req->epoch == epoch && !uuid_is_nil(&entry->owner_instance) &&
+            !uuid_equal(&req->owner_instance, &entry->owner_instance));
+}
+
 static int
 admit_fence(struct store *store, struct work *work)
 {
     struct store_req *req = work->req;
     struct replica *replica = work->replica;
-    uint32_t epoch = le32_get(replica->entry.epoch);
 
     (void)store;
     if (req->epoch > STORE_EPOCH_MAX) {
@@ -81,10 +91,8 @@ admit_fence(struct store *store, struct work *work)
     if (replica->is_removing) {
         return -ENXIO;
     }
-    if (req->epoch < epoch ||
-        (req->epoch == epoch && !uuid_is_nil(&replica->entry.owner_instance) &&
-         !uuid_equal(&req->owner_instance, &replica->entry.owner_instance))) {
-        req->membership.epoch = epoch;
+    if (fence_is_stale(&replica->entry, req)) {
+        req->membership.epoch = le32_get(replica->entry.epoch);
         return -ESTALE;
     }
     replica->session_open = false;
@@ -191,12 +199,12 @@ begin_fence(struct store *store, struct work *work)
     struct store_req *req = work->req;
     struct disk_replica *entry = &work->replica->entry;
 
-    /* A later fence may have been before it. */
+    /* Another fence may have been before it. */
     if (work->replica->is_removing) {
         work_finish(store, work, -ENXIO);
         return;
     }
-    if (req->epoch < le32_get(entry->epoch)) {
+    if (fence_is_stale(entry, req)) {
         req->membership.epoch = le32_get(entry->epoch);
         work_finish(store, work, -ESTALE);
         return;

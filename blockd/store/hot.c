@@ -9,11 +9,13 @@
  *
  * A mark is a record in the journal; a checkpoint logs those again that stay,
  * before the tail passes the old ones.  Extents that were hot at a crash are
- * marked "crashed" for good: a block there that does not match its CRC is
- * suspect, not rot.  (Scrub, later, will clear them.) */
+ * marked "crashed": a block there that does not match its CRC is suspect, not
+ * rot, until it has been found sound once; verify.c says when the whole extent
+ * is forgotten. */
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "blockd/store/internal.h"
 
@@ -39,6 +41,8 @@ hot_done(struct store *store)
     free(store->hot.marked);
     free(store->hot.last);
     free(store->hot.crashed);
+    free(store->hot.sound_of);
+    free(store->hot.sound);
     store->hot = (struct hot){ 0 };
 }
 
@@ -142,4 +146,87 @@ hot_relog(struct store *store, uint64_t cut, uint32_t *cursor)
         *cursor = crashed ? at + total : at;
     }
     return true;
+}
+
+/* ---- Hot at a crash ---- */
+
+void
+hot_crash_begin(struct store *store)
+{
+    struct hot *hot = &store->hot;
+    uint32_t extents = store->geometry.extents;
+    uint32_t next = 0;
+
+    if (planted(store, PLANTED_CRASH_FORGOTTEN)) {
+        memset(hot->crashed, 0, extents);
+    }
+    hot->crashed_count = 0;
+    for (uint32_t i = 0; i < extents; i++) {
+        hot->crashed_count += hot->crashed[i];
+    }
+    if (hot->crashed_count == 0) {
+        return;
+    }
+    hot->sound_of = calloc(extents, sizeof(*hot->sound_of));
+    hot->sound =
+        calloc(hot->crashed_count, HOT_SOUND_WORDS * sizeof(*hot->sound));
+    if (hot->sound_of == NULL || hot->sound == NULL) {
+        /* Then they stay suspect, all of them. */
+        free(hot->sound_of);
+        free(hot->sound);
+        hot->sound_of = NULL;
+        hot->sound = NULL;
+        return;
+    }
+    for (uint32_t i = 0; i < extents; i++) {
+        if (hot->crashed[i] != 0) {
+            hot->sound_of[i] = ++next;
+        }
+    }
+}
+
+static uint64_t *
+sound_word(const struct store *store, uint64_t block)
+{
+    const struct hot *hot = &store->hot;
+    uint64_t extent = block / DISK_EXTENT_BLOCKS;
+
+    if (hot->sound == NULL || hot->sound_of[extent] == 0) {
+        return NULL;
+    }
+    return &hot->sound[(size_t)(hot->sound_of[extent] - 1) * HOT_SOUND_WORDS +
+                       block % DISK_EXTENT_BLOCKS / 64];
+}
+
+bool
+hot_is_sound(const struct store *store, uint64_t block)
+{
+    const uint64_t *word = sound_word(store, block);
+
+    return word != NULL && (*word >> (block % 64) & 1) != 0;
+}
+
+void
+hot_sound(struct store *store, uint64_t block)
+{
+    uint64_t *word = sound_word(store, block);
+
+    if (word != NULL) {
+        *word |= UINT64_C(1) << (block % 64);
+    }
+}
+
+bool
+hot_is_suspect(const struct store *store, uint64_t block)
+{
+    return store->hot.crashed[block / DISK_EXTENT_BLOCKS] != 0 &&
+           !hot_is_sound(store, block);
+}
+
+void
+hot_crash_forget(struct store *store, uint32_t extent)
+{
+    CHECK(store->hot.crashed[extent] != 0);
+    store->hot.crashed[extent] = 0;
+    store->hot.crashed_count--;
 }

@@ -106,12 +106,23 @@ struct super_write {
     super_write_fn *done;
 };
 
+/* The new incarnation of a store that fails. */
+enum super_mark {
+    MARK_NONE,
+    MARK_WANTED, /* Once no other superblock is being written. */
+    MARK_WRITING,
+    MARK_DURABLE,
+    MARK_GIVEN_UP, /* It cannot be written, either. */
+};
+
 struct super_writer {
     struct io_file_op op;
     uint8_t *buffer;
     struct list waiting, current;
     uint64_t durable; /* Generation. */
     bool busy;
+    enum super_mark mark;
+    uint32_t mark_tries;
 };
 
 /* Makes the present store->super durable (write, device flush), then calls
@@ -119,6 +130,10 @@ struct super_writer {
  * done() is not called (super_forget()). */
 void super_write_start(struct store *store, struct super_write *write);
 void super_forget(struct store *store);
+/* The store fails: a new incarnation, whatever else may be lost. */
+void super_mark_want(struct store *store);
+/* Until this is true, nobody may learn of the failure. */
+bool super_mark_step(struct store *store);
 
 /* ---- Journal ---- */
 
@@ -283,10 +298,15 @@ bool space_settle(struct store *store);
 struct hot {
     uint64_t *marked; /* Position of the mark; 0: cold. */
     uint64_t *last;   /* Last overwrite. */
-    uint8_t *crashed; /* Was hot at a crash: mismatches are suspect. */
+    uint8_t *crashed; /* Was hot at a crash: mismatches are suspect, */
     uint64_t previous_cut;
     uint32_t crashed_count;
+    uint32_t *sound_of; /* but not of those that were found sound since: by
+                         * extent, the number of its bitmap + 1. */
+    uint64_t *sound;    /* NULL: none at all. */
 };
+
+#define HOT_SOUND_WORDS (DISK_EXTENT_BLOCKS / 64)
 
 WEFT_MUST_CHECK int hot_init(struct store *store);
 void hot_done(struct store *store);
@@ -297,6 +317,32 @@ bool hot_is_marked(const struct store *store, uint32_t extent);
 /* Logs all marks that stay beyond a checkpoint at 'cut', from '*cursor';
  * false: no room, go on later. */
 bool hot_relog(struct store *store, uint64_t cut, uint32_t *cursor);
+/* Recovery has ended: those marked 'crashed' have no block yet that was found
+ * sound.  'block' counts from the first of the data. */
+void hot_crash_begin(struct store *store);
+bool hot_is_sound(const struct store *store, uint64_t block);
+void hot_sound(struct store *store, uint64_t block);
+/* Whether a block that does not match may be so because of a crash. */
+bool hot_is_suspect(const struct store *store, uint64_t block);
+/* The next checkpoint does not log it again. */
+void hot_crash_forget(struct store *store, uint32_t extent);
+
+/* ---- Verifying what was hot at a crash ---- */
+
+struct verify {
+    struct io_file_op op;
+    struct io_timer timer;
+    uint8_t *buffer;
+    uint32_t extent, index, block; /* Where to go on; index: slot within. */
+    uint32_t slot, first, count;   /* Being read. */
+    uint32_t pass;
+    bool busy;
+};
+
+void verify_init(struct store *store);
+void verify_done(struct store *store);
+/* While serving: goes on if there is something to do. */
+void verify_step(struct store *store);
 
 /* ---- Replicas ---- */
 
@@ -324,6 +370,7 @@ struct replicas {
     uint32_t by_uuid_mask;
     uint32_t count;
     uint32_t removing;
+    uint64_t freed; /* Position of the last one's end; 0: F has passed it. */
     uint32_t *page_owner; /* Region pages: current owner. */
     uint32_t pages_free;
 };
@@ -349,6 +396,11 @@ void replica_touch(struct store *store, struct replica *replica,
                    uint32_t region, uint64_t sequence);
 /* Frees slots of removed replicas, a bounded number a turn. */
 void replica_remove_step(struct store *store);
+/* The number of one that was removed is used again when F has passed its end:
+ * sees to that, though nobody else may want a flush. */
+void replica_settle(struct store *store);
+/* Numbers in use, or not yet to be used again. */
+uint32_t replica_numbers_taken(const struct store *store);
 /* Counts slots and suspects of the entry: recovery. */
 void replica_count(struct store *store, const uint8_t *entry);
 
@@ -384,7 +436,6 @@ struct work {
     struct store *store;
     /* WRITE, PUT: what to go back to on a full thin file. */
     uint8_t undo_states[STORE_REQ_BLOCKS_MAX];
-    uint8_t undo_new[(STORE_SEGMENTS_MAX + 7) / 8];
 };
 
 /* One device operation of a work. */
@@ -440,6 +491,8 @@ bool write_next_run(const struct store *store, struct work *work,
                     uint32_t *ret_first, uint32_t *ret_count,
                     uint64_t *ret_block);
 void write_settled(struct store *store, struct work *work);
+/* It has succeeded: what it wrote is sound. */
+void write_sound(struct store *store, const struct work *work);
 /* Frees a slot (record, index, quarantine): its blocks are all ABSENT or about
  * to be. */
 void write_free(struct store *store, struct replica *replica, uint32_t slot,
@@ -548,6 +601,7 @@ struct store {
     struct table table;
     struct space space;
     struct hot hot;
+    struct verify verify;
     struct replicas replicas;
     struct checkpoint checkpoint;
     struct recover *recover;
@@ -589,13 +643,22 @@ planted(const struct store *store, enum planted_bug bug)
 
 /* Runs store_run() in this turn. */
 void store_kick(struct store *store);
-/* A write or flush failed: all in flight ends with -EIO, sessions are closed,
- * recovery runs again with a new incarnation (S6). */
+/* A write or flush failed: a new incarnation is made durable (S6), all in
+ * flight ends with -EIO, sessions are closed, recovery runs again. */
 void store_fail(struct store *store, int result);
 static inline bool
 store_is_failing(const struct store *store)
 {
     return store->phase == STORE_FAILING || store->phase == STORE_FAILED;
+}
+
+/* It fails, and the new incarnation is not durable yet: -EIO for nobody. */
+static inline bool
+store_is_unmarked(const struct store *store)
+{
+    return store->fail_wanted || (store->phase == STORE_FAILING &&
+                                  (store->super_writer.mark == MARK_WANTED ||
+                                   store->super_writer.mark == MARK_WRITING));
 }
 
 /* Starts one device operation of the store's own (not of a recovery). */

@@ -25,7 +25,10 @@ enum planted_bug {
     PLANTED_OLD_SESSION = 14,        /* S16: writes of closed sessions. */
     PLANTED_NO_YOUNG_BARRIER = 15,   /* (a): overwrite before F is known. */
     PLANTED_OLDEST_FIRST = 16,       /* (a): bytes under a discard count. */
-    PLANTED_COUNT = 17,
+    PLANTED_OLDER_PAGE = 17,         /* S8: a rotten page's older copy. */
+    PLANTED_MARK_LATE = 18,          /* S6: -EIO before the incarnation. */
+    PLANTED_CRASH_FORGOTTEN = 19,    /* S1: hot at a crash is forgotten. */
+    PLANTED_COUNT = 20,
 };
 
 #endif /* BLOCKD_STORE_PLANTED_H */

@@ -7,7 +7,8 @@
  *
  * A run that fails is read again block by block, to tell which one is bad.  A
  * block that does not match its CRC is SUSPECT if its extent was hot at a crash
- * (S1: an overwrite landed whose intent did not), else BAD. */
+ * (S1: an overwrite landed whose intent did not) and it has not been found
+ * sound since (verify.c), else BAD. */
 
 #include <errno.h>
 
@@ -119,12 +120,16 @@ read_verify(struct store *store, struct work *work, uint32_t offset)
         req->crcs[offset] = crc;
         return;
     }
+    if (crc == req->crcs[offset] && store->hot.crashed_count == 0) {
+        return;
+    }
+    block = read_device_block(store, work, offset) - store->geometry.data_first;
     if (crc == req->crcs[offset]) {
+        hot_sound(store, block);
         return;
     }
     store->stats.crc_errors++;
-    block = read_device_block(store, work, offset) - store->geometry.data_first;
-    if (store->hot.crashed[block / DISK_EXTENT_BLOCKS] != 0) {
+    if (hot_is_suspect(store, block)) {
         req->states[offset] = STORE_BLOCK_SUSPECT;
         req->crcs[offset] = crc;
     } else {

@@ -35,7 +35,7 @@
 
 static void recover_read_done(struct recover *recover);
 
-static void
+void
 recover_fail(struct recover *recover, int result, const char *text)
 {
     recover_finish(recover->store, result, text);
@@ -90,7 +90,7 @@ recover_op_done(struct io_op *op, int result)
 }
 
 /* Into half 0 or 1 of the buffers. */
-static void
+void
 recover_read(struct recover *recover, uint64_t block, uint32_t count,
              uint32_t half)
 {
@@ -105,7 +105,7 @@ recover_read(struct recover *recover, uint64_t block, uint32_t count,
     recover_read_next(recover);
 }
 
-static uint8_t *
+uint8_t *
 recover_block(const struct recover *recover, uint32_t half, uint32_t index)
 {
     return recover->buffers +
@@ -136,7 +136,6 @@ super_explain(struct recover *recover, int a, int b)
     }
 }
 
-static void recover_table_next(struct recover *recover);
 static void recover_prove_next(struct recover *recover);
 
 /* Why the disk is not the one that was expected, or NULL. */
@@ -259,6 +258,18 @@ recover_prove_next(struct recover *recover)
 static int journal_is_valid(const struct store *store, uint64_t position,
                             const struct disk_journal *block);
 
+/* One that cannot be read may be so another time: the caller may try again. */
+static void
+recover_lost_super(struct recover *recover)
+{
+    bool unread =
+        recover->super_result[0] == -EIO || recover->super_result[1] == -EIO;
+
+    recover_fail(recover, unread ? -EIO : -EUCLEAN,
+                 unread ? "the newer superblock cannot be read"
+                        : "the newer superblock is damaged");
+}
+
 static void
 recover_prove_chunk(struct recover *recover)
 {
@@ -270,100 +281,12 @@ recover_prove_chunk(struct recover *recover)
             return;
         }
         if (journal_is_valid(recover->store, 0, block) < 0) {
-            recover_fail(recover, -EUCLEAN, "the newer superblock is damaged");
+            recover_lost_super(recover);
             return;
         }
     }
     recover->scan += recover->read_count;
     recover_prove_next(recover);
-}
-
-/* ---- Table ---- */
-
-static uint32_t
-table_chunk(const struct recover *recover)
-{
-    uint32_t left = recover->store->geometry.pages - recover->page;
-
-    return left < RECOVER_CHUNK_BLOCKS ? left : RECOVER_CHUNK_BLOCKS;
-}
-
-static void recover_scan_start(struct recover *recover);
-
-static void
-recover_table_next(struct recover *recover)
-{
-    struct store *store = recover->store;
-
-    if (recover->page == store->geometry.pages) {
-        recover_scan_start(recover);
-        return;
-    }
-    recover->step = RECOVER_TABLE_0;
-    recover_read(recover,
-                 geometry_page_block(&store->geometry, recover->page, 0),
-                 table_chunk(recover), 0);
-}
-
-/* Which copy is the page?  -1: none, or nobody knows.
- *
- * A copy may be unsound because a write of a checkpoint that was begun, but not
- * completed, was torn: then the other one is the page.  Without such a
- * checkpoint the unsound one has rotted, and may have been the newer one,
- * unless the other one is of the last complete checkpoint. */
-static int
-table_choose(struct recover *recover, uint32_t index)
-{
-    struct store *store = recover->store;
-    const struct disk_page *pages[2];
-    uint64_t generation[2] = { 0, 0 };
-    bool sound[2];
-
-    for (uint32_t i = 0; i < 2; i++) {
-        pages[i] =
-            (const struct disk_page *)(const void *)recover_block(recover, i,
-                                                                  index);
-        sound[i] = !recover->unreadable[i][index] &&
-                   page_is_sound(store, recover->page + index, pages[i]);
-        generation[i] = le64_get(pages[i]->generation);
-        if (sound[i] && generation[i] > store->super.checkpoint_begun) {
-            return -1;
-        }
-    }
-    if (sound[0] && sound[1]) {
-        return generation[1] > generation[0] ? 1 : 0;
-    }
-    for (int i = 0; i < 2; i++) {
-        if (sound[i] &&
-            (generation[i] == store->super.checkpoint ||
-             store->super.checkpoint_begun > store->super.checkpoint)) {
-            /* The other one shall be sound again. */
-            table_page_dirty(store, recover->page + index);
-            return i;
-        }
-    }
-    return -1;
-}
-
-static void
-recover_table_chunk(struct recover *recover)
-{
-    struct store *store = recover->store;
-    uint32_t count = table_chunk(recover);
-
-    for (uint32_t i = 0; i < count; i++) {
-        int copy = table_choose(recover, i);
-
-        if (copy < 0) {
-            recover_fail(recover, -EUCLEAN, "a page of the table is damaged");
-            return;
-        }
-        memcpy(&store->table.pages[recover->page + i],
-               recover_block(recover, (uint32_t)copy, i), WEFT_BLOCK_SIZE);
-        store->table.copy[recover->page + i] = (uint8_t)copy;
-    }
-    recover->page += count;
-    recover_table_next(recover);
 }
 
 /* ---- Journal ---- */
@@ -395,7 +318,7 @@ recover_journal_next(struct recover *recover)
                  (uint32_t)count, 0);
 }
 
-static void
+void
 recover_scan_start(struct recover *recover)
 {
     struct store *store = recover->store;
@@ -686,9 +609,7 @@ recover_judged(struct recover *recover, int result)
         recover_fail(recover, result, "the table contradicts itself");
         return;
     }
-    for (uint32_t i = 0; i < store->geometry.extents; i++) {
-        store->hot.crashed_count += store->hot.crashed[i];
-    }
+    hot_crash_begin(store);
     journal_reset(store, recover->prefix_end + store->geometry.window + 1,
                   io_random_u64(store->io));
     recover->step = RECOVER_CHECKPOINT;
@@ -720,7 +641,7 @@ recover_read_done(struct recover *recover)
         recover_read(recover,
                      geometry_page_block(&recover->store->geometry,
                                          recover->page, 1),
-                     table_chunk(recover), 1);
+                     recover_table_count(recover), 1);
         break;
     case RECOVER_TABLE_1:
         recover_table_chunk(recover);

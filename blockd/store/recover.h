@@ -2,8 +2,9 @@
 #ifndef BLOCKD_STORE_RECOVER_H
 #define BLOCKD_STORE_RECOVER_H
 
-/* What the files of recovery share: recover.c (reading, replay, the end) and
- * judge.c (STORAGE (a): which of several states a block has). */
+/* What the files of recovery share: recover.c (reading, replay, the end),
+ * recover_table.c (which of two copies is the page) and judge.c (STORAGE (a):
+ * which of several states a block has). */
 
 #include "blockd/store/internal.h"
 
@@ -92,5 +93,22 @@ struct recover {
     bool hole;
     struct judge judge;
 };
+
+/* recover.c: ends it. */
+void recover_fail(struct recover *recover, int result, const char *text);
+/* Reads blocks of the disk into half 0 or 1 of the buffers, one by one where
+ * that is the only way; 'unreadable' says which could not be read.  Goes on in
+ * the present step. */
+void recover_read(struct recover *recover, uint64_t block, uint32_t count,
+                  uint32_t half);
+uint8_t *recover_block(const struct recover *recover, uint32_t half,
+                       uint32_t index);
+void recover_scan_start(struct recover *recover);
+
+/* recover_table.c: reads the next chunk of both copies; then the journal. */
+void recover_table_next(struct recover *recover);
+uint32_t recover_table_count(const struct recover *recover);
+/* Both copies of a chunk have been read. */
+void recover_table_chunk(struct recover *recover);
 
 #endif /* BLOCKD_STORE_RECOVER_H */

@@ -150,6 +150,29 @@ replica_parts(const struct replica *replica)
     return (uint32_t)units_divide_up(replica->regions, DISK_REGIONS_PER_PAGE);
 }
 
+/* Free in memory, and at F. */
+static bool
+number_is_free(const struct store *store, uint32_t number)
+{
+    return store->replicas.slots[number - 1] == NULL &&
+           le32_get(table_replica(store, number)->state) == DISK_REPLICA_FREE;
+}
+
+uint32_t
+replica_numbers_taken(const struct store *store)
+{
+    uint32_t taken = store->replicas.count;
+
+    if (store->replicas.freed == 0 || store->replicas.slots == NULL) {
+        return taken;
+    }
+    taken = 0;
+    for (uint32_t i = 1; i <= store->geometry.replicas_max; i++) {
+        taken += !number_is_free(store, i);
+    }
+    return taken;
+}
+
 int
 replica_add(struct store *store, uint64_t size_blocks,
             const struct weft_uuid *uuid, struct replica **ret_replica)
@@ -161,10 +184,8 @@ replica_add(struct store *store, uint64_t size_blocks,
     uint32_t number = 1;
     uint32_t page = 0;
 
-    while (
-        number <= store->geometry.replicas_max &&
-        (replicas->slots[number - 1] != NULL ||
-         le32_get(table_replica(store, number)->state) != DISK_REPLICA_FREE)) {
+    while (number <= store->geometry.replicas_max &&
+           !number_is_free(store, number)) {
         number++;
     }
     if (number > store->geometry.replicas_max || parts > replicas->pages_free) {
@@ -432,8 +453,27 @@ replica_remove_step(struct store *store)
         }
         replica->entry = (struct disk_replica){ 0 };
         replica_log(store, replica);
+        store->replicas.freed = store->journal.head;
         store->replicas.removing--;
         store->progress = true;
         replica_drop(store, replica);
+    }
+}
+
+void
+replica_settle(struct store *store)
+{
+    const struct journal *journal = &store->journal;
+    uint64_t freed = store->replicas.freed;
+
+    if (freed == 0) {
+        return;
+    }
+    if (journal->flushed >= freed) {
+        store->replicas.freed = 0;
+    } else if (journal->done < freed) {
+        journal_urge(store);
+    } else {
+        flush_want_position(store, freed);
     }
 }

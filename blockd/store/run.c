@@ -11,10 +11,10 @@
  *   5. journal blocks and flushes that are due go out
  *
  * Failure.  When a write or a flush of the device fails, memory and disk may
- * differ in ways that nobody can tell: completed writes may be lost.  So
+ * differ in ways that nobody can tell: completed writes may be lost.  So a new
+ * incarnation goes to the superblock (S6), before anybody hears of it; then
  * everything in flight ends with -EIO, all sessions are closed, and recovery
- * runs as after a crash, with a new incarnation (S6).  If that fails, too, the
- * disk has failed. */
+ * runs as after a crash.  If that fails, too, the disk has failed. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -77,6 +77,7 @@ store_runtime_init(struct store *store)
     if (result == 0) {
         result = checkpoint_init(store);
     }
+    verify_init(store);
     store->suspects = 0;
     store->bad = 0;
     return result;
@@ -85,6 +86,7 @@ store_runtime_init(struct store *store)
 void
 store_runtime_done(struct store *store)
 {
+    verify_done(store);
     replicas_done(store);
     checkpoint_done(store);
     hot_done(store);
@@ -125,6 +127,10 @@ store_fail_step(struct store *store)
         store->fail_wanted = false;
         store->was_phase = store->phase;
         store->phase = STORE_FAILING;
+        super_mark_want(store);
+    }
+    if (!super_mark_step(store)) {
+        return;
     }
     work_fail_all(store);
     work_run_finished(store);
@@ -140,7 +146,7 @@ store_fail_step(struct store *store)
     case STORE_IDLE:
     case STORE_SERVING:
         store->phase = STORE_RECOVERING;
-        recover_start(store, true);
+        recover_start(store, store->super_writer.mark != MARK_DURABLE);
         break;
     case STORE_RECOVERING:
         recover_finish(store, store->fail_result, "a write has failed");
@@ -270,6 +276,10 @@ store_run(struct io_task *task)
     }
     if (store->phase == STORE_SERVING && store->replicas.removing != 0) {
         replica_remove_step(store);
+    }
+    if (store->phase == STORE_SERVING) {
+        replica_settle(store);
+        verify_step(store);
     }
     journal_submit(store);
     flush_submit(store);

@@ -240,7 +240,8 @@ store_info_get(const struct store *store, struct store_info *ret_info)
         .slots_quarantined = store->space.quarantine_count,
         .blocks_suspect = store->suspects,
         .blocks_bad = store->bad,
-        .replica_count = store->replicas.count,
+        .replica_count = replica_numbers_taken(store),
+        .replica_max = store->geometry.replicas_max,
         .failed = store->phase == STORE_FAILED,
     };
 }

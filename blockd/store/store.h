@@ -149,7 +149,8 @@ struct store_info {
     uint64_t slots_total, slots_free; /* Free now, quarantined not counted. */
     uint64_t slots_quarantined;       /* Freed, not yet flushed (S2). */
     uint64_t blocks_suspect, blocks_bad;
-    uint64_t replica_count;
+    uint64_t replica_count; /* With those whose place is not free yet. */
+    uint64_t replica_max;
     bool failed; /* The disk has failed: every request gets -EIO. */
 };
 
@@ -165,8 +166,8 @@ struct store_replica_info {
     struct store_membership membership;
 };
 
-/* Replica number 'index' of 0..replica_count-1; false beyond the end.  The
- * order may change when one is created or removed. */
+/* Replica number 'index' from 0; false beyond the end.  The order may change
+ * when one is created or removed. */
 bool store_replica_info_get(const struct store *store, uint64_t index,
                             struct store_replica_info *ret_info);
 

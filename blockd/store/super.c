@@ -4,7 +4,13 @@
  *
  * A change is made in memory (store->super) and then written to the place of
  * the older one, followed by a device flush; who asked meanwhile shares the
- * next write.  A crash in between leaves the one before. */
+ * next write.  A crash in between leaves the one before.  A write that failed
+ * leaves its place in doubt: the next one goes there again, never over the one
+ * that is known to be durable.
+ *
+ * The mark: a store that fails makes a new incarnation durable before anybody
+ * learns of the failure (S6).  Else the process could end in between, and the
+ * next open of the same boot would know nothing of it. */
 
 #include <errno.h>
 #include <string.h>
@@ -106,6 +112,56 @@ super_decode(const struct disk_super *block, struct geometry *ret_geometry,
     return 0;
 }
 
+/* Writes the present state to the place of the older one. */
+static void
+super_start(struct store *store, io_op_done_fn *done)
+{
+    struct super_writer *writer = &store->super_writer;
+
+    store->super.generation++;
+    if (store->super.generation % 2 == writer->durable % 2) {
+        store->super.generation++;
+    }
+    super_encode(&store->geometry, &store->identity, &store->super,
+                 (struct disk_super *)(void *)writer->buffer);
+    writer->op = (struct io_file_op){
+        .op = { .done = done },
+        .file = store->file,
+        .kind = IO_FILE_WRITE,
+        .size_bytes = WEFT_BLOCK_SIZE,
+        .offset_bytes = store->super.generation % 2 * WEFT_BLOCK_SIZE,
+        .data = writer->buffer,
+    };
+    writer->busy = true;
+    store->stats.device_write_bytes += WEFT_BLOCK_SIZE;
+    store_io_start(store, &writer->op);
+}
+
+/* After the write, its flush; true: it has been started. */
+static bool
+super_flush(struct store *store)
+{
+    struct io_file_op *op = &store->super_writer.op;
+
+    if (op->kind != IO_FILE_WRITE || !store->is_volatile) {
+        return false;
+    }
+    op->kind = IO_FILE_FLUSH;
+    op->size_bytes = 0;
+    op->offset_bytes = 0;
+    store->stats.device_flushes++;
+    store_io_start(store, op);
+    return true;
+}
+
+static void
+super_durable(struct super_writer *writer)
+{
+    writer->busy = false;
+    writer->durable = le64_get(
+        ((const struct disk_super *)(const void *)writer->buffer)->generation);
+}
+
 static void super_next(struct store *store);
 
 static void
@@ -122,17 +178,10 @@ super_op_done(struct io_op *op, int result)
         store_fail(store, result);
         return;
     }
-    if (file_op->kind == IO_FILE_WRITE && store->is_volatile) {
-        file_op->kind = IO_FILE_FLUSH;
-        file_op->size_bytes = 0;
-        file_op->offset_bytes = 0;
-        store->stats.device_flushes++;
-        store_io_start(store, file_op);
+    if (super_flush(store)) {
         return;
     }
-    writer->busy = false;
-    writer->durable = le64_get(
-        ((const struct disk_super *)(const void *)writer->buffer)->generation);
+    super_durable(writer);
     while (!list_is_empty(&writer->current)) {
         struct super_write *write =
             container_of(list_take(&writer->current), struct super_write, node);
@@ -151,20 +200,7 @@ super_next(struct store *store)
         return;
     }
     list_splice_back(&writer->current, &writer->waiting);
-    store->super.generation++;
-    super_encode(&store->geometry, &store->identity, &store->super,
-                 (struct disk_super *)(void *)writer->buffer);
-    writer->op = (struct io_file_op){
-        .op = { .done = super_op_done },
-        .file = store->file,
-        .kind = IO_FILE_WRITE,
-        .size_bytes = WEFT_BLOCK_SIZE,
-        .offset_bytes = store->super.generation % 2 * WEFT_BLOCK_SIZE,
-        .data = writer->buffer,
-    };
-    writer->busy = true;
-    store->stats.device_write_bytes += WEFT_BLOCK_SIZE;
-    store_io_start(store, &writer->op);
+    super_start(store, super_op_done);
 }
 
 void
@@ -182,4 +218,71 @@ super_forget(struct store *store)
     }
     while (list_pop_front(&store->super_writer.current) != NULL) {
     }
+}
+
+/* ---- The mark ---- */
+
+#define MARK_TRIES 3u
+
+static void
+mark_op_done(struct io_op *op, int result)
+{
+    struct io_file_op *file_op = container_of(op, struct io_file_op, op);
+    struct super_writer *writer =
+        container_of(file_op, struct super_writer, op);
+    struct store *store = container_of(writer, struct store, super_writer);
+
+    store_io_done(store);
+    if (result == 0 && super_flush(store)) {
+        return;
+    }
+    if (result == 0) {
+        super_durable(writer);
+        writer->mark = MARK_DURABLE;
+        return;
+    }
+    writer->busy = false;
+    writer->mark =
+        ++writer->mark_tries < MARK_TRIES ? MARK_WANTED : MARK_GIVEN_UP;
+}
+
+void
+super_mark_want(struct store *store)
+{
+    struct super_state *super = &store->super;
+
+    store->super_writer.mark_tries = 0;
+    if (planted(store, PLANTED_INCARNATION_KEPT) ||
+        planted(store, PLANTED_MARK_LATE)) {
+        store->super_writer.mark = MARK_GIVEN_UP;
+        return;
+    }
+    store->super_writer.mark = MARK_WANTED;
+    if (super->incarnation < store->next_incarnation) {
+        super->incarnation = store->next_incarnation;
+    }
+    super->incarnation++;
+    super->flags &= ~DISK_SUPER_CLEAN;
+}
+
+bool
+super_mark_step(struct store *store)
+{
+    struct super_writer *writer = &store->super_writer;
+
+    switch (writer->mark) {
+    case MARK_WANTED:
+        if (!writer->busy) {
+            writer->mark = MARK_WRITING;
+            super_start(store, mark_op_done);
+        }
+        return false;
+    case MARK_WRITING:
+        return false;
+    case MARK_NONE:
+    case MARK_DURABLE:
+    case MARK_GIVEN_UP:
+        break;
+    }
+    return true;
 }

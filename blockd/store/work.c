@@ -78,6 +78,9 @@ work_finish(struct store *store, struct work *work, int result)
         work->reserved = 0;
         store->progress = true;
     }
+    if (result == 0 && work->writes && store->hot.crashed_count != 0) {
+        write_sound(store, work);
+    }
     if (work->replica != NULL) {
         gate_leave(store, work);
     }
@@ -477,6 +480,9 @@ work_run_finished(struct store *store)
 {
     struct list batch;
 
+    if (store_is_unmarked(store)) {
+        return;
+    }
     list_init(&batch);
     list_splice_back(&batch, &store->finished);
     while (!list_is_empty(&batch)) {

@@ -254,7 +254,7 @@ write_slot_make(struct store *store, struct work *work, uint64_t logical)
 
 static void
 write_segment(struct store *store, struct work *work,
-              const struct segment *segment, uint32_t number)
+              const struct segment *segment)
 {
     struct store_req *req = work->req;
     uint32_t slot =
@@ -263,7 +263,6 @@ write_segment(struct store *store, struct work *work,
 
     if (slot == SLOT_NONE) {
         slot = write_slot_make(store, work, segment->logical);
-        work->undo_new[number / 8] |= (uint8_t)(1u << (number % 8));
     }
     write_note_suspects(store, work, slot, segment);
     while (from < segment->count) {
@@ -303,14 +302,12 @@ write_go(struct store *store, struct work *work)
 {
     struct store_req *req = work->req;
     uint32_t offset = 0;
-    uint32_t number = 0;
 
-    memset(work->undo_new, 0, sizeof(work->undo_new));
     work->position_first = 0;
     while (offset < req->block_count) {
         struct segment segment = work_segment(store, work, offset);
 
-        write_segment(store, work, &segment, number++);
+        write_segment(store, work, &segment);
         offset += segment.count;
     }
     journal_at(store, work->position_first)->pending++;
@@ -478,12 +475,33 @@ write_settled(struct store *store, struct work *work)
     }
 }
 
+void
+write_sound(struct store *store, const struct work *work)
+{
+    const struct store_req *req = work->req;
+    uint32_t offset = 0;
+
+    while (req->opcode != STORE_DISCARD && offset < req->block_count) {
+        struct segment segment = work_segment(store, work, offset);
+        uint32_t slot = index_find(store, work->replica->number, req->layer,
+                                   segment.logical);
+
+        for (uint32_t i = 0; slot != SLOT_NONE && i < segment.count; i++) {
+            if (write_has_data(req, offset + i)) {
+                hot_sound(store, (uint64_t)slot * store->geometry.slot_blocks +
+                                     segment.first + i);
+            }
+        }
+        offset += segment.count;
+    }
+}
+
 /* ---- A full thin file ---- */
 
 /* Puts back one segment; true if the caller's blocks are all as before. */
 static bool
 undo_segment(struct store *store, struct work *work,
-             const struct segment *segment, uint32_t number)
+             const struct segment *segment)
 {
     struct store_req *req = work->req;
     uint32_t slot =
@@ -508,8 +526,9 @@ undo_segment(struct store *store, struct work *work,
                           false, state);
         table_apply(store, record);
     }
-    if ((work->undo_new[number / 8] >> (number % 8) & 1) != 0 &&
-        entry_is_empty(&store->geometry, table_entry(store, slot))) {
+    /* Whoever it was that took it: of several writes into a new slot, the last
+     * one to be undone frees it. */
+    if (entry_is_empty(&store->geometry, table_entry(store, slot))) {
         write_free(store, work->replica, slot, segment->logical);
     }
     return clean;
@@ -524,7 +543,6 @@ write_undo(struct store *store, struct work *work)
     uint32_t bytes = req->block_count * (uint32_t)sizeof(struct disk_state) +
                      STORE_SEGMENTS_MAX * 8;
     uint32_t offset = 0;
-    uint32_t number = 0;
     bool clean = true;
 
     if (!journal_has_room(store, bytes, JOURNAL_SPARE)) {
@@ -534,7 +552,7 @@ write_undo(struct store *store, struct work *work)
     while (offset < req->block_count) {
         struct segment segment = work_segment(store, work, offset);
 
-        clean &= undo_segment(store, work, &segment, number++);
+        clean &= undo_segment(store, work, &segment);
         offset += segment.count;
     }
     list_remove(&work->ack_node);

@@ -32,10 +32,18 @@ enum cli_output {
 struct cli;
 
 struct cli_option {
-    const char *name;     /* Without "--".  NULL ends a list. */
-    char letter;          /* Short form, or 0. */
-    const char *argument; /* "SIZE"; NULL: a flag. */
+    const char *name; /* Without "--".  NULL ends a list. */
+    char letter;      /* Short form, or 0. */
+    /* "SIZE"; NULL: a flag.  "NAME..." may be given again and again: see
+     * cli_next_value(). */
+    const char *argument;
     const char *help;
+};
+
+/* Who answers a command. */
+enum cli_daemon {
+    CLI_BLOCKD,
+    CLI_NETD,
 };
 
 struct cli_command {
@@ -50,15 +58,23 @@ struct cli_command {
 
 #define CLI_OPTION_MAX 16u
 #define CLI_ARGUMENT_MAX 4u
+#define CLI_REPEAT_MAX 64u
+#define CLI_ENDPOINT_SIZE 512u
 
 /* One run of the program. */
 struct cli {
     const struct cli_command *command;
     const char *values[CLI_OPTION_MAX]; /* Beside command->options. */
     const char *arguments[CLI_ARGUMENT_MAX];
+    struct {
+        const struct cli_option *option;
+        const char *value;
+    } repeats[CLI_REPEAT_MAX]; /* All values of repeatable options. */
+    uint32_t repeat_count;
     /* Options of all commands. */
     const char *project;
     const char *endpoint;
+    char derived_endpoint[CLI_ENDPOINT_SIZE]; /* What 'endpoint' may be. */
     enum cli_output output;
     uint64_t timeout_ns; /* RPC_NO_TIMEOUT: none was given. */
     struct weft *weft;   /* Connected by cli_connect(). */
@@ -75,6 +91,13 @@ extern const struct cli_command cli_event_commands[];
 extern const struct cli_command cli_operation_commands[];
 extern const struct cli_command cli_status_commands[];
 extern const struct cli_command cli_completion_commands[];
+extern const struct cli_command cli_network_commands[];
+extern const struct cli_command cli_subnet_commands[];
+extern const struct cli_command cli_port_commands[];
+extern const struct cli_command cli_router_commands[];
+extern const struct cli_command cli_security_group_commands[];
+extern const struct cli_command cli_security_rule_commands[];
+extern const struct cli_command cli_net_commands[];
 
 /* ---- parse.c ---- */
 
@@ -88,6 +111,17 @@ bool cli_parse(int argc, char **argv, struct cli *cli, enum cli_exit *ret_exit);
 /* The value of an option of the command; NULL if it was not given. */
 const char *cli_value(const struct cli *cli, const char *name);
 bool cli_flag(const struct cli *cli, const char *name);
+/* All values of a repeatable option, one a call: '*cursor' is 0 at first; NULL
+ * at the end. */
+const char *cli_next_value(const struct cli *cli, const char *name,
+                           uint32_t *cursor);
+
+/* ---- endpoint.c ---- */
+
+/* Where to reach the daemon of the command: what --endpoint says, or the
+ * environment, or what follows from where blockd is. */
+void cli_find_endpoint(struct cli *cli, const char *given);
+enum cli_daemon cli_daemon_of(const struct cli_command *command);
 
 /* ---- report.c ---- */
 

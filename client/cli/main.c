@@ -7,9 +7,22 @@
 #include "client/cli/command.h"
 
 const struct cli_command *const cli_commands[] = {
-    cli_host_commands,   cli_disk_commands,       cli_pool_commands,
-    cli_volume_commands, cli_event_commands,      cli_operation_commands,
-    cli_status_commands, cli_completion_commands, NULL,
+    cli_host_commands,
+    cli_disk_commands,
+    cli_pool_commands,
+    cli_volume_commands,
+    cli_event_commands,
+    cli_operation_commands,
+    cli_network_commands,
+    cli_subnet_commands,
+    cli_port_commands,
+    cli_router_commands,
+    cli_security_group_commands,
+    cli_security_rule_commands,
+    cli_net_commands,
+    cli_status_commands,
+    cli_completion_commands,
+    NULL,
 };
 
 int

@@ -28,7 +28,8 @@ const struct cli_option cli_global_options[] = {
     { "project", 'p', "PROJECT", "the project (\"default\")" },
     { "endpoint", 'e', "ENDPOINT",
       "unix:/PATH or tcp:HOST:PORT of a blockd ($WEFT_ENDPOINT, or "
-      "\"" WEFT_DEFAULT_ENDPOINT "\")" },
+      "\"" WEFT_DEFAULT_ENDPOINT "\"), or of a netd for the network "
+      "($WEFT_NET_ENDPOINT, or beside blockd)" },
     { "output", 'o', "table|json", "form of the output (\"table\")" },
     { "timeout", 0, "DURATION",
       "give up after so long, such as 30s (an operation: never)" },
@@ -174,6 +175,14 @@ parse_find_letter(const struct cli_option *options, char letter)
 
 /* ---- Options ---- */
 
+static bool
+parse_is_repeatable(const struct cli_option *option)
+{
+    size_t size = option->argument != NULL ? strlen(option->argument) : 0;
+
+    return size > 3 && strcmp(option->argument + size - 3, "...") == 0;
+}
+
 /* Where the value of an option is kept. */
 static const char **
 parse_slot(struct parse *parse, const struct cli_option *option)
@@ -212,6 +221,19 @@ parse_set(struct parse *parse, const struct cli_option *option,
             return false;
         }
         value = parse->argv[parse->next++];
+    }
+    if (parse_is_repeatable(option)) {
+        struct cli *cli = parse->cli;
+        if (cli->repeat_count == CLI_REPEAT_MAX) {
+            *ret_exit =
+                cli_usage_error(cli, "there are too many --%s", option->name);
+            return false;
+        }
+        cli->repeats[cli->repeat_count].option = option;
+        cli->repeats[cli->repeat_count].value = value;
+        cli->repeat_count++;
+        *slot = value;
+        return true;
     }
     if (*slot != NULL) {
         *ret_exit =
@@ -345,21 +367,13 @@ parse_globals(struct parse *parse, enum cli_exit *ret_exit)
 {
     struct cli *cli = parse->cli;
     static const char *const outputs[] = { "table", "json", NULL };
-    const char *environment = getenv("WEFT_ENDPOINT");
     uint32_t output = CLI_TABLE;
 
     cli->project = parse->globals[GLOBAL_PROJECT];
     if (cli->project == NULL) {
         cli->project = "default";
     }
-    cli->endpoint = parse->globals[GLOBAL_ENDPOINT];
-    if (cli->endpoint == NULL && environment != NULL &&
-        environment[0] != '\0') {
-        cli->endpoint = environment;
-    }
-    if (cli->endpoint == NULL) {
-        cli->endpoint = WEFT_DEFAULT_ENDPOINT;
-    }
+    cli_find_endpoint(cli, parse->globals[GLOBAL_ENDPOINT]);
     if (parse->globals[GLOBAL_OUTPUT] != NULL) {
         *ret_exit =
             cli_check_word(cli, "--output", parse->globals[GLOBAL_OUTPUT],
@@ -417,6 +431,22 @@ cli_value(const struct cli *cli, const char *name)
         parse_find_option(cli->command->options, name, strlen(name));
     CHECK(option != NULL);
     return cli->values[option - cli->command->options];
+}
+
+const char *
+cli_next_value(const struct cli *cli, const char *name, uint32_t *cursor)
+{
+    const struct cli_option *option =
+        parse_find_option(cli->command->options, name, strlen(name));
+
+    CHECK(option != NULL && parse_is_repeatable(option));
+    while (*cursor < cli->repeat_count) {
+        uint32_t index = (*cursor)++;
+        if (cli->repeats[index].option == option) {
+            return cli->repeats[index].value;
+        }
+    }
+    return NULL;
 }
 
 bool

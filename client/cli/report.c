@@ -46,9 +46,11 @@ cli_call_error(const struct cli *cli, const char *what,
     }
     if (error->code == RPC_UNAVAILABLE && error->reason[0] == '\0') {
         /* gRPC itself says so, and not in words for people. */
-        cli_error("cannot %s: no blockd answers at \"%s\"; see whether it "
+        cli_error("cannot %s: no %s answers at \"%s\"; see whether it "
                   "runs, or give another --endpoint (%s)",
-                  what, cli->endpoint, error->text);
+                  what,
+                  cli_daemon_of(cli->command) == CLI_NETD ? "netd" : "blockd",
+                  cli->endpoint, error->text);
         return CLI_FAILED;
     }
     if (error->code == RPC_DEADLINE_EXCEEDED && error->reason[0] == '\0') {

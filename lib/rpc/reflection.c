@@ -62,8 +62,9 @@ reflection_find(const struct rpc_reflection *reflection, const char *name,
         const struct rpc_descriptor_set *set = reflection->sets[s];
         for (size_t i = 0; set != NULL && i < set->count; i++) {
             const struct rpc_descriptor_file *file = &set->files[i];
-            if (name != NULL ? strcmp(file->name, name) == 0
-                             : reflection_has(file->symbols, symbol)) {
+            if (name != NULL     ? strcmp(file->name, name) == 0
+                : symbol != NULL ? reflection_has(file->symbols, symbol)
+                                 : false) {
                 return file;
             }
         }

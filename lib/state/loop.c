@@ -211,6 +211,22 @@ loop_timer_cancel(struct loop *loop, struct loop_timer *timer)
     list_remove(&timer->node);
 }
 
+/* Before the first that is due later: equal ones keep the order in which they
+ * were set. */
+static void
+push_due(struct list *due, struct loop_timer *timer)
+{
+    LIST_FOREACH (at, due) {
+        if (container_of(at, struct loop_timer, node)->deadline_ns >
+            timer->deadline_ns) {
+            list_push_back(at, &timer->node);
+            return;
+        }
+    }
+    list_push_back(due, &timer->node);
+}
+
+/* By deadline: a turn that comes late must not turn their order round. */
 static void
 run_timers(struct loop *loop)
 {
@@ -220,9 +236,11 @@ run_timers(struct loop *loop)
 
     list_init(&due);
     LIST_FOREACH (at, &loop->timers) {
-        if (container_of(at, struct loop_timer, node)->deadline_ns <= now_ns) {
+        struct loop_timer *timer = container_of(at, struct loop_timer, node);
+
+        if (timer->deadline_ns <= now_ns) {
             list_remove(at);
-            list_push_back(&due, at);
+            push_due(&due, timer);
         }
     }
     while ((node = list_pop_front(&due)) != NULL) {

@@ -12,8 +12,8 @@
  *     state_open(loop, &options, &state);
  *     loop_run(loop);                (returns after loop_stop())
  *
- * One turn: it sleeps until there is something; then posts, due timers, ready
- * descriptors, and each runner (a database connection is one).
+ * One turn: it sleeps until there is something; then posts, due timers (by
+ * deadline), ready descriptors, and each runner (a database connection is one).
  *
  * Thread: everything on the thread that runs the loop, but loop_post_send()
  * and loop_stop(), which any thread may call.  Everything is embedded in and

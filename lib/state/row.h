@@ -57,6 +57,16 @@ struct state_row *state_row_clone(const struct state_row *row);
 /* Frees a clone; accepts NULL. */
 void state_row_free(struct state_row *row);
 
+/* A row as one line of JSON, {"column": value, ...} in the protocol's notation,
+ * for free(): to be kept in a file. */
+char *state_row_encode(const struct state_row *row);
+/* The other way round; columns that 'text' does not have get their defaults,
+ * those that the schema does not have are left out.  A clone.  -EBADMSG. */
+WEFT_MUST_CHECK int state_row_decode(enum state_table table,
+                                     const struct weft_uuid *uuid,
+                                     const char *text,
+                                     struct state_row **ret_row);
+
 /* The columns (a mask) in which two rows of one table differ, both as of (1)
  * or clones.  The row's own UUID is not looked at. */
 WEFT_MUST_CHECK uint64_t state_row_difference(const struct state_row *a,

@@ -73,6 +73,18 @@ compose_monitor_requests(const struct json *schema_json, void *state_)
 
 static const struct ovsdb_cs_ops cs_ops = { compose_monitor_requests };
 
+/* What it returns is about this table only: the latest of all counts. */
+static void
+set_condition(struct state *state, const char *table,
+              const struct json *clauses)
+{
+    unsigned seqno = ovsdb_cs_set_condition(state->cs, table, clauses);
+
+    if ((int)(seqno - state->condition_seqno) > 0) {
+        state->condition_seqno = seqno;
+    }
+}
+
 void
 state_set_condition(struct state *state, enum state_table table,
                     const struct state_row *const *examples, size_t count,
@@ -96,16 +108,52 @@ state_set_condition(struct state *state, enum state_table table,
                                            json_string_create("=="),
                                            codec_write(examples[i], which)));
     }
-    state->condition_seqno =
-        ovsdb_cs_set_condition(state->cs, class->name, clauses);
+    set_condition(state, class->name, clauses);
     json_destroy(clauses);
+}
+
+void
+state_set_conditions(struct state *state, enum state_table table,
+                     const struct state_clause *clauses, size_t count)
+{
+    const struct state_class *class = state_class_of(table);
+    struct json *list = json_array_create_empty();
+
+    CHECK(is_followed(state, table));
+    if (count == 0) {
+        json_array_add(list, json_boolean_create(false));
+    }
+    for (size_t i = 0; i < count; i++) {
+        const char *name = "_uuid";
+        struct json *value;
+        if (clauses[i].column == 0) {
+            value = codec_write_uuid(&clauses[i].uuid);
+        } else {
+            CHECK(__builtin_popcountll(clauses[i].column) == 1);
+            const struct state_column *which =
+                &class->columns[__builtin_ctzll(clauses[i].column)];
+            CHECK(which->shape == STATE_SHAPE_SCALAR);
+            CHECK(which->kind == STATE_KIND_UUID ||
+                  which->kind == STATE_KIND_STRING);
+            name = which->name;
+            value = which->kind == STATE_KIND_UUID
+                        ? codec_write_uuid(&clauses[i].uuid)
+                        : json_string_create(clauses[i].text);
+        }
+        json_array_add(list,
+                       json_array_create_3(json_string_create(name),
+                                           json_string_create("=="), value));
+    }
+    set_condition(state, class->name, list);
+    json_destroy(list);
 }
 
 bool
 state_conditions_are_met(const struct state *state)
 {
     return state->status.is_connected &&
-           ovsdb_cs_get_condition_seqno(state->cs) == state->condition_seqno;
+           (int)(ovsdb_cs_get_condition_seqno(state->cs) -
+                 state->condition_seqno) >= 0;
 }
 
 /* ---- Life ---- */

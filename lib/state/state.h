@@ -118,6 +118,17 @@ bool state_lock_is_held(const struct state *state);
 void state_set_condition(struct state *state, enum state_table table,
                          const struct state_row *const *examples, size_t count,
                          uint64_t column);
+/* The same over several columns: a row is followed if any clause fits. */
+struct state_clause {
+    uint64_t column;       /* One bit, of a scalar; 0: the row's own UUID. */
+    struct weft_uuid uuid; /* The value, of a UUID or a reference; */
+    const char *text;      /* that of a text, borrowed for the call. */
+};
+
+/* 'count' 0: no rows at all.  Before the connection is up, that is right after
+ * state_open(), it keeps the server from sending everything first. */
+void state_set_conditions(struct state *state, enum state_table table,
+                          const struct state_clause *clauses, size_t count);
 /* Whether the rows follow all conditions that have been set. */
 bool state_conditions_are_met(const struct state *state);
 

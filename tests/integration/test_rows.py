@@ -24,7 +24,9 @@ import grpc  # noqa: E402
 STUBS = tempfile.TemporaryDirectory()
 fake_server.make_stubs(STUBS.name)
 # pylint: disable=no-name-in-module
-from weft.v1 import volume_pb2, volume_pb2_grpc  # noqa: E402
+from weft.v1 import (  # noqa: E402
+    common_pb2, host_pb2, host_pb2_grpc, operation_pb2, operation_pb2_grpc,
+    volume_pb2, volume_pb2_grpc)
 
 TESTBED = weft_testbed.Testbed(hosts=3)
 setUpModule, tearDownModule = TESTBED.up, TESTBED.down
@@ -214,6 +216,30 @@ class Rows(unittest.TestCase):
         load.wait_progress()
         load.finish()
 
+    def test_pending_is_not_resumed(self):
+        """S22: a membership commit was under way when the database went: its
+        outcome is not known, so a blockd that restarts waits for it."""
+        self.addCleanup(TESTBED.drop, 'a')
+        TESTBED.create('a', '64M')
+        load = TESTBED.load('h1', TESTBED.attach('a', 'h2'))
+        load.wait_progress()
+        for host in TESTBED.hosts:
+            TESTBED.kill(host, 'db')
+        TESTBED.kill('h3')
+        wait_for('the volume to need the database', lambda:
+                 'kind=mirror-held' in TESTBED.log('h2'))
+        TESTBED.kill('h2')
+        TESTBED.start('h3')
+        size = len(TESTBED.log('h2'))
+        TESTBED.start('h2')
+        time.sleep(5)   # It would be resumed after 2 s.
+        self.assertNotIn('resuming', TESTBED.log('h2')[size:])
+        for host in TESTBED.hosts:
+            TESTBED.start(host, 'db')
+        TESTBED.wait_healthy('a', seconds=60)
+        load.wait_progress()
+        load.finish()
+
     def test_detached_while_its_host_is_dead(self):
         """The next blockd there lets go of it; then it can be elsewhere."""
         self.addCleanup(TESTBED.drop, 'a')
@@ -272,6 +298,145 @@ class Rows(unittest.TestCase):
         with self.assertRaises(grpc.RpcError):
             next(stream)    # Nothing more comes.
         timer.join()
+
+
+class Operations(unittest.TestCase):
+    """What the manager makes of their rows."""
+
+    def ended(self, kind):
+        """The row of the last operation of a kind, when it says how it
+        ended."""
+        def find():
+            rows = select('Operation', ['kind', '==', kind])
+            last = max(rows, key=lambda row: row['create_time_ms'])
+            return last['state'] != 'running' and last
+        return wait_for(f'the end of {kind} to be written down', find)
+
+    def shown(self, row):
+        """The same by the API."""
+        channel = grpc.insecure_channel(TESTBED.endpoint('h1'))
+        self.addCleanup(channel.close)
+        return operation_pb2_grpc.OperationServiceStub(channel).GetOperation(
+            operation_pb2.GetOperationRequest(
+                name=f'operations/{row["_uuid"][1]}'), timeout=30)
+
+    def test_done(self):
+        self.addCleanup(TESTBED.drop, 'a')
+        TESTBED.create('a', '64M')
+        row = self.ended('CreateVolume')
+        self.assertEqual((row['state'], row['error']), ('done', ''))
+        self.assertGreaterEqual(row['update_time_ms'], row['create_time_ms'])
+        shown = self.shown(row)
+        self.assertTrue(shown.done)
+        self.assertFalse(shown.HasField('error'))
+        self.assertEqual(shown.end_time.ToMilliseconds(),
+                         row['update_time_ms'])
+
+    def test_failed(self):
+        """It stays so, whatever becomes of its target."""
+        TESTBED.file('not-a-disk').write_bytes(b'data that counts' * 1000)
+        TESTBED.weft('disk', 'add', TESTBED.file('not-a-disk'), '--host',
+                     'h1', check=False)
+        row = self.ended('CreateDisk')
+        self.assertEqual(row['state'], 'failed')
+        self.assertNotEqual(row['error'], '')
+        for disk in select('Disk', ['state', '==', 'refused']):
+            TESTBED.weft('disk', 'remove', disk['disk_uuid'][1], '--host',
+                         'h1')
+        shown = self.shown(row)
+        self.assertEqual(shown.error.message, row['error'])
+        self.assertEqual(shown.end_time.ToMilliseconds(),
+                         row['update_time_ms'])
+
+    def test_old_ones_go(self):
+        now = int(time.time() * 1000)
+
+        def insert(state, age_ms):
+            return transact({'op': 'insert', 'table': 'Operation', 'row': {
+                'request_id': str(uuid.uuid4()), 'kind': 'Test',
+                'state': state, 'create_time_ms': now - age_ms,
+                'update_time_ms': now - age_ms}})[0]['uuid']
+        gone = [insert('done', 3_700_000), insert('failed', 3_700_000)]
+        kept = [insert('done', 3_000_000), insert('failed', 60_000),
+                insert('running', 7_200_000)]
+        wait_for('the old ones to go', lambda: not any(
+            select('Operation', ['_uuid', '==', row]) for row in gone))
+        for row in kept:
+            self.assertTrue(select('Operation', ['_uuid', '==', row]))
+        wait_for('the one that ran to have ended', lambda: select(
+            'Operation', ['_uuid', '==', kept[2]])[0]['state'] == 'done')
+
+
+class Hosts(unittest.TestCase):
+    """Signs of life."""
+
+    def test_dead_host(self):
+        """A watch tells that a host is silent, and that it is back."""
+        channel = grpc.insecure_channel(TESTBED.endpoint('h1'))
+        self.addCleanup(channel.close)
+        stream = host_pb2_grpc.HostServiceStub(channel).WatchHosts(
+            host_pb2.WatchHostsRequest(), timeout=120)
+        for change in stream:
+            if change.type == common_pb2.SYNCED:
+                break
+
+        def until(state):
+            for change in stream:
+                if change.host.name == 'hosts/h3' and \
+                        change.host.state == state:
+                    return change.host.state_reason
+            return self.fail('the stream ended')
+        TESTBED.kill('h3', signum='STOP')
+        try:
+            self.assertIn('no sign of life', until(host_pb2.Host.DOWN))
+        finally:
+            TESTBED.kill('h3', signum='CONT')
+        until(host_pb2.Host.UP)
+
+    def test_clock_is_wrong(self):
+        """What a row says of the time is not believed, once it moves."""
+        def state():
+            return next(host['state'] for host in TESTBED.weft_json(
+                'host', 'list')['hosts'] if host['name'] == 'hosts/h3')
+        row = select('Host_Status', ['host', '==', 'h3'])[0]
+        TESTBED.kill('h3', signum='STOP')
+        try:
+            for ago in 3_600_000, 3_599_000:
+                update('Host_Status', row,
+                       last_seen_ms=int(time.time() * 1000) - ago)
+                self.assertEqual(state(), 'UP')
+        finally:
+            TESTBED.kill('h3', signum='CONT')
+
+
+class Places(unittest.TestCase):
+    """Replicas that a disk can hold."""
+
+    def test_disks_are_full(self):
+        """30 on a small disk; then no more, and that is said."""
+        self.assertEqual({row['replica_max']
+                          for row in select('Disk_Status')}, {30})
+        wait_for('the disks to be empty', lambda: {
+            row['replica_count'] for row in select('Disk_Status')} == {0})
+        names = [f'full{number}' for number in range(31)]
+        for name in names:
+            self.addCleanup(TESTBED.drop, name)
+        done = [TESTBED.weft('volume', 'create', name, '--size', '1M',
+                             '--pool', 'default', check=False)
+                for name in names]
+        self.assertEqual([ended.returncode for ended in done[:30]], [0] * 30)
+        self.assertNotEqual(done[30].returncode, 0)
+        self.assertIn('as many replicas as they can', done[30].stderr)
+        self.assertEqual({row['state'] for row in select('Volume')},
+                         {'ready'})
+        wait_for('the disks to say so', lambda: {
+            row['replica_count'] for row in select('Disk_Status')} == {30})
+        # One that is deleted makes room.
+        TESTBED.weft('volume', 'delete', names[0])
+        wait_for('its replicas to go', lambda: {
+            row['replica_count'] for row in select('Disk_Status')} == {29})
+        TESTBED.weft('volume', 'create', names[30], '--size', '1M', '--pool',
+                     'default')
 
 
 if __name__ == '__main__':

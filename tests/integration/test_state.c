@@ -384,6 +384,55 @@ test_conditions(void **unused)
     client_close(&writer);
 }
 
+/* Of several columns and the row's own UUID, over several tables: met only when
+ * all of them are acknowledged, in whatever order they were set. */
+static void
+test_conditions_of_many(void **unused)
+{
+    struct client writer, reader;
+    (void)unused;
+    client_open(&writer, ovsdb.remotes);
+    client_start(&reader, &(struct state_options){
+                              .remotes = ovsdb.remotes,
+                              .tables = STATE_TABLE_BIT(STATE_TABLE_HOST) |
+                                        STATE_TABLE_BIT(STATE_TABLE_POOL) });
+    state_set_conditions(reader.state, STATE_TABLE_HOST, NULL, 0);
+    state_set_conditions(reader.state, STATE_TABLE_POOL, NULL, 0);
+    struct state_host hosts[3];
+    for (size_t i = 0; i < 3; i++) {
+        hosts[i] = (struct state_host){ .row = sample_row(STATE_TABLE_HOST),
+                                        .name = sample_name("many"),
+                                        .rack = i == 1 ? "many-rack" : "" };
+    }
+    assert_int_equal(
+        CLIENT_COMMIT(&writer,
+                      { STEP_INSERT, &hosts[0].row, STATE_HOST_COL_ALL },
+                      { STEP_INSERT, &hosts[1].row, STATE_HOST_COL_ALL },
+                      { STEP_INSERT, &hosts[2].row, STATE_HOST_COL_ALL }),
+        0);
+    client_wait(&reader, conditions_are_met, NULL, "no rows at first");
+    assert_int_equal(state_row_count(reader.state, STATE_TABLE_HOST), 0);
+
+    struct state_clause clauses[] = {
+        { .uuid = hosts[0].row.uuid },
+        { .column = STATE_HOST_COL_RACK, .text = "many-rack" },
+        { .column = STATE_HOST_COL_NAME, .text = "nobody" },
+    };
+    state_set_conditions(reader.state, STATE_TABLE_HOST, clauses, 3);
+    state_set_conditions(reader.state, STATE_TABLE_POOL, NULL, 0); /* As was. */
+    assert_false(state_conditions_are_met(reader.state));
+    client_wait(&reader, conditions_are_met, NULL, "three clauses");
+    assert_int_equal(state_row_count(reader.state, STATE_TABLE_HOST), 2);
+    assert_null(state_host_get(reader.state, &hosts[2].row.uuid));
+
+    state_reconnect(reader.state);
+    client_wait_disconnected(&reader);
+    client_wait(&reader, conditions_are_met, NULL, "them after a reconnect");
+    assert_int_equal(state_row_count(reader.state, STATE_TABLE_HOST), 2);
+    client_close(&reader);
+    client_close(&writer);
+}
+
 /* ---- The lock ---- */
 
 static bool
@@ -431,6 +480,7 @@ main(int argc, char *argv[])
         cmocka_unit_test(test_one_batch_a_commit),
         cmocka_unit_test(test_late_listener),
         cmocka_unit_test(test_conditions),
+        cmocka_unit_test(test_conditions_of_many),
         cmocka_unit_test(test_lock_handover),
     };
 

@@ -6,6 +6,9 @@
  *
  *   cluster_sim.c    command line, seeds, processes
  *   cluster_world.c  one seed: the schedule of faults, the end, the verdict
+ *   cluster_faults.c  what goes wrong
+ *   cluster_grey.c   disks that hang or return errors
+ *   cluster_repair.c  stale replicas are replaced
  *   cluster_compare.c  the copies, block by block
  *   cluster_host.c   a host: disk, store, peer server, links, owner of a volume
  *   cluster_db.c     the database: rows, compare-and-set, bad moods
@@ -33,7 +36,7 @@
 #define MIRRORS_MAX 2u
 #define OPS 12u
 #define DB_OPS 16u
-#define EXTENT_BYTES (1024u * 1024u)
+#define EXTENT_BYTES (UINT32_C(1) << 20)
 /* The part of the volume that the guest uses; it spans extents. */
 #define WINDOW_FIRST (EXTENT_BYTES - 192u * 1024u)
 #define WINDOW_BYTES (384u * 1024u)
@@ -109,6 +112,7 @@ struct host {
     struct io_file *file;
     struct store *store;
     struct link *links[HOSTS]; /* By the disk's host. */
+    struct link *published;    /* Of the own store, for the peer server. */
     struct peer_server *server;
     struct payload_pool *payloads;
     struct store_format format;
@@ -123,6 +127,9 @@ struct host {
     bool guest_died; /* The next owner here is of a new guest. */
     struct sim_alarm restart;
     bool down;
+    struct sim_disk_hook hook; /* See cluster_grey.c. */
+    struct sim_alarm unhang;
+    uint64_t hung_until_ns; /* 0: its disk answers. */
 
     /* The local record of S22. */
     struct mirror_row record[MIRRORS_MAX];
@@ -138,6 +145,24 @@ void host_start(struct host *host);
 int host_store_run(struct host *host, struct store_req *req);
 void host_attach(struct host *host, bool live, bool resume, bool clean);
 void host_detach(struct host *host, bool flush);
+
+/* ---- Faults ---- */
+
+/* Something goes wrong, if the seed has that kind. */
+void world_fault(struct world *world);
+
+/* Its disk answers nothing for so long, or until: */
+void host_hang(struct host *host, uint64_t duration_ns);
+void host_unhang(struct host *host);
+/* Somewhere so many bytes cannot be written, until sim_disk_faults_clear(). */
+void host_spoil(struct host *host, uint64_t size_bytes);
+/* The act before the storm. */
+void world_grey(struct world *world);
+
+/* ---- cluster_repair.c ---- */
+
+/* The manager's turn; it begins new repairs only if 'anew'. */
+void world_repair(struct world *world, bool anew);
 
 /* ---- Guest ---- */
 
@@ -175,6 +200,19 @@ struct swarm {
     bool read_eio, write_eio, flush_eio, flips, small_disk, db_away, db_unknown;
     bool moves, clean_moves, zombies, resumes, volatile_cache;
     bool enospc_holds;
+    bool hang, spoil, repairs;
+};
+
+/* One at a time. */
+struct repair {
+    struct store_req req; /* CREATE */
+    bool busy, answered;
+    uint32_t mirror, index;
+    struct host *host;
+    uint32_t life;
+    uint64_t view; /* Of the row that it is made for. */
+    uint64_t number;
+    struct weft_uuid uuid;
 };
 
 struct world {
@@ -188,11 +226,13 @@ struct world {
     uint32_t mirrors, replicas, min_in_sync;
     uint32_t where[MIRRORS_MAX][STORE_REPLICAS_MAX]; /* Hosts. */
     uint32_t depth;
+    struct repair repair;
     uint32_t planted, planted_store;
     uint32_t flip_host;
     uint64_t flips;
     uint64_t adoptions;
-    bool spoiled[CELLS]; /* A bit flip may have been adopted there. */
+    uint32_t resyncs[MIRRORS_MAX]; /* Begun. */
+    bool spoiled[CELLS];           /* A bit flip may have been adopted there. */
 
     bool rolled_back;      /* The last act (S12). */
     struct host *attached; /* According to the database. */
@@ -212,12 +252,14 @@ struct world {
 void world_fail(struct world *world, const char *format, ...) WEFT_PRINTF(2, 3);
 /* All copies are equal, or the world fails.  Nobody has the volume. */
 void world_compare(struct world *world);
+/* In sync everywhere, and nothing under way; false: not within that time. */
+bool world_wait_whole(struct world *world, uint64_t limit_ns);
 /* An owner has become ready, or never will be. */
 void world_owner_ready(struct host *host, int result);
 
 struct world_options {
     uint32_t planted, planted_store;
-    bool trace;
+    bool trace, hashes;
 };
 
 /* 0: clean.  Otherwise 'why' has the reason. */

@@ -161,7 +161,12 @@ db_notify(struct mirror_meta *meta, struct mirror *mirror, const char *kind,
 {
     const struct owner *owner = container_of(meta, struct owner, meta);
 
-    (void)mirror;
+    if (strcmp(kind, "resync-started") == 0) {
+        struct mirror_status status;
+        mirror_status_get(mirror, &status);
+        owner->host->world->resyncs[db_mirror_index(owner->host->world,
+                                                    &status.row.mirror)]++;
+    }
     if (strcmp(kind, "block-repaired") == 0 &&
         strstr(text, "adopted") != NULL) {
         owner->host->world->adoptions++;

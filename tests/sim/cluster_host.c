@@ -20,7 +20,7 @@ host_find(struct peer_directory *directory, const struct weft_uuid *disk)
 {
     struct host *host = container_of(directory, struct host, directory);
 
-    return uuid_equal(disk, &host->disk_uuid) ? host->links[host->index] : NULL;
+    return uuid_equal(disk, &host->disk_uuid) ? host->published : NULL;
 }
 
 static void
@@ -63,6 +63,8 @@ host_serve(struct host *host)
 
     CHECK(link_local_new(host->io, host->store, host->io, &host->disk_uuid,
                          &host->links[host->index]) == 0);
+    CHECK(link_local_new(host->io, host->store, host->io, &host->disk_uuid,
+                         &host->published) == 0);
     peer_server_options_init(&options);
     options.directory = &host->directory;
     options.host = sim_node_name(host->node);
@@ -154,6 +156,7 @@ host_crashed(struct sim_program *program, struct sim_node *node)
     host->payloads = NULL;
     host->up = false;
     memset(host->links, 0, sizeof host->links);
+    host->published = NULL;
     host->retry = (struct io_timer){ 0 };
     host->owner.volume = NULL;
     host->owner.ready = false;

@@ -49,6 +49,7 @@ swarm_draw(struct world *world)
         &swarm->write_eio,   &swarm->flush_eio,  &swarm->flips,
         &swarm->db_away,     &swarm->db_unknown, &swarm->moves,
         &swarm->clean_moves, &swarm->zombies,    &swarm->resumes,
+        &swarm->hang,        &swarm->spoil,      &swarm->repairs,
     };
 
     for (uint32_t i = 0; i < sizeof knobs / sizeof knobs[0]; i++) {
@@ -57,7 +58,6 @@ swarm_draw(struct world *world)
     swarm->small_disk = rng_chance(rng, 1, 6);
     swarm->volatile_cache = rng_chance(rng, 3, 4);
     swarm->enospc_holds = rng_chance(rng, 1, 2);
-    (void)rng_chance(rng, 1, 8);
 }
 
 static bool
@@ -370,6 +370,7 @@ care(struct world *world)
     care_for_stores(world);
     care_for_old_owners(world, false);
     care_for_owner(world);
+    world_repair(world, true);
 }
 
 /* A move while the owner may live on, unaware. */
@@ -400,150 +401,6 @@ world_move(struct world *world)
     sim_trace(world->sim, "forced move from host %u", host->index);
     world->guest_alive = false;
     world_attach(world, next, false);
-}
-
-/* ---- Faults ---- */
-
-static void
-fault_crash(struct world *world, struct host *host)
-{
-    struct swarm *swarm = &world->swarm;
-    uint64_t back_ns = rng_between(&world->rng, NS_PER_MS, 1500 * NS_PER_MS);
-
-    if (swarm->all_power && rng_chance(&world->rng, 1, 8)) {
-        for (uint32_t i = 0; i < HOSTS; i++) {
-            host_crash(&world->hosts[i], SIM_CRASH_POWER,
-                       back_ns + rng_below(&world->rng, 300 * NS_PER_MS));
-        }
-        world->guest_alive = false;
-    } else if (swarm->power && rng_chance(&world->rng, 1, 2)) {
-        if (host == world->attached) {
-            world->guest_alive = false;
-        }
-        host_crash(host, SIM_CRASH_POWER, back_ns);
-    } else if (swarm->process) {
-        host_crash(host, SIM_CRASH_PROCESS, back_ns);
-    }
-}
-
-static void
-fault_net(struct world *world, struct host *host)
-{
-    struct swarm *swarm = &world->swarm;
-    struct host *other = &world->hosts[rng_below(&world->rng, HOSTS)];
-
-    switch (rng_below(&world->rng, 4)) {
-    case 0:
-        if (swarm->partition) {
-            sim_trace(world->sim, "host %u is cut off", host->index);
-            sim_net_partition(world->sim, UINT64_C(1) << host->index);
-        }
-        break;
-    case 1:
-        if (swarm->oneway && other != host) {
-            sim_trace(world->sim, "one-way block %u to %u", host->index,
-                      other->index);
-            sim_net_block(host->node, other->node);
-        }
-        break;
-    case 2:
-        if (swarm->cut && other != host) {
-            sim_trace(world->sim, "cut %u, %u", host->index, other->index);
-            sim_net_cut(host->node, other->node);
-        }
-        break;
-    default:
-        sim_net_heal(world->sim);
-        break;
-    }
-}
-
-static void
-fault_disk(struct world *world, struct host *host)
-{
-    struct swarm *swarm = &world->swarm;
-    struct sim_disk *disk = host->disk;
-
-    /* One error at a time: several that wait for the same superblock would be
-     * no bad moment any more, but a dead disk. */
-    sim_disk_faults_clear(disk);
-    switch (rng_below(&world->rng, 6)) {
-    case 0:
-        if (swarm->read_eio) {
-            sim_disk_fault(disk, SIM_FAULT_READ_EIO, 0, UINT64_MAX / 2, 1);
-        }
-        break;
-    case 1:
-        if (swarm->write_eio) {
-            sim_trace(world->sim, "write error at host %u", host->index);
-            sim_disk_fault(disk, SIM_FAULT_WRITE_EIO, 0, UINT64_MAX / 2, 1);
-        }
-        break;
-    case 2:
-        if (swarm->flush_eio) {
-            sim_trace(world->sim, "flush error at host %u", host->index);
-            sim_disk_fault(disk, SIM_FAULT_FLUSH_EIO, 0, UINT64_MAX / 2, 1);
-        }
-        break;
-    case 3:
-        if (swarm->flips) {
-            struct host *victim = &world->hosts[world->flip_host];
-            uint64_t at = victim->data_first_bytes +
-                          rng_below(&world->rng, victim->data_bytes);
-            sim_trace(world->sim, "bit flip at host %u", victim->index);
-            sim_disk_flip_bit(victim->disk, at,
-                              (uint32_t)rng_below(&world->rng, 8));
-            world->flips++;
-        }
-        break;
-    case 4:
-        if (swarm->slow) {
-            uint64_t ns = rng_chance(&world->rng, 1, 2)
-                              ? 0
-                              : rng_below(&world->rng, 900 * NS_PER_MS);
-            sim_trace(world->sim, "host %u's disk: +%llu us", host->index,
-                      (unsigned long long)(ns / 1000));
-            sim_disk_slow(disk, ns);
-        }
-        break;
-    default:
-        if (swarm->freeze) {
-            uint64_t ns = rng_between(&world->rng, NS_PER_MS, 3 * NS_PER_S);
-            sim_trace(world->sim, "host %u freezes for %llu ms", host->index,
-                      (unsigned long long)(ns / NS_PER_MS));
-            sim_node_freeze(host->node, ns);
-        }
-        break;
-    }
-}
-
-static void
-world_fault(struct world *world)
-{
-    struct host *host = &world->hosts[rng_below(&world->rng, HOSTS)];
-
-    switch (rng_below(&world->rng, 5)) {
-    case 0:
-        fault_crash(world, host);
-        break;
-    case 1:
-        fault_net(world, host);
-        break;
-    case 2:
-    case 3:
-        fault_disk(world, host);
-        break;
-    default:
-        if (world->swarm.db_away) {
-            world->db.mood =
-                world->db.mood == DB_FINE && rng_chance(&world->rng, 1, 2)
-                    ? DB_AWAY
-                    : DB_FINE;
-            sim_trace(world->sim, "database %s",
-                      world->db.mood == DB_AWAY ? "away" : "back");
-        }
-        break;
-    }
 }
 
 /* ---- The three acts ---- */
@@ -600,7 +457,7 @@ world_is_whole(struct world *world)
     return true;
 }
 
-static bool
+bool
 world_wait_whole(struct world *world, uint64_t limit_ns)
 {
     for (uint64_t t = 0; t < limit_ns && !world->failed; t += 50 * NS_PER_MS) {
@@ -610,6 +467,7 @@ world_wait_whole(struct world *world, uint64_t limit_ns)
         care_for_stores(world);
         care_for_old_owners(world, true);
         care_for_owner(world);
+        world_repair(world, false);
         sim_run_for(world->sim, 50 * NS_PER_MS);
     }
     return false;
@@ -647,6 +505,7 @@ world_peace(struct world *world)
         struct host *host = &world->hosts[i];
         sim_disk_faults_clear(host->disk);
         sim_disk_slow(host->disk, 0);
+        host_unhang(host);
         sim_node_thaw(host->node);
         if (host->down) {
             sim_alarm_cancel(&host->restart);
@@ -764,7 +623,10 @@ world_run_seed(uint64_t seed, const struct world_options *options, char *why,
     CHECK(world != NULL);
     world->seed = seed;
     if (world_set_up(world, options)) {
-        world_storm(world);
+        world_grey(world);
+        if (!world->failed) {
+            world_storm(world);
+        }
         if (!world->failed) {
             world_peace(world);
         }
@@ -773,6 +635,13 @@ world_run_seed(uint64_t seed, const struct world_options *options, char *why,
         }
     }
     bool failed = world->failed;
+    if (options->hashes) {
+        printf("seed %llu: %016llx after %llu events\n",
+               (unsigned long long)seed,
+               (unsigned long long)sim_hash(world->sim),
+               (unsigned long long)sim_event_count(world->sim));
+        fflush(stdout);
+    }
     (void)snprintf(why, why_size, "%s", world->why);
     legal_done(&world->legal);
     sim_free(world->sim);

@@ -24,6 +24,8 @@
  * some crash since its last flushed value, and then its bytes must be legal
  * (on disks that do not tear 4 KiB).  Nothing is ever BAD: no rot is injected.
  *
+ * A store that fails is killed at times, the moment that somebody has had -EIO.
+ *
  * Also checked at each open: incarnation (S6), session and epoch (S16), G
  * against what is there (S5, (b)), touch sequences and slot sequences by LIST
  * (S4), space accounting. */
@@ -113,6 +115,10 @@ one_life(struct torture *torture)
                 torture_fail(torture, "requests hang");
             }
         }
+        if (torture->broken && rng_chance(rng, 1, 2)) {
+            torture->killed = true;
+            break;
+        }
         if (torture->broken) {
             set_faults(torture, false);
             for (uint64_t step = 0; torture->in_flight != 0; step++) {
@@ -139,8 +145,9 @@ static void
 end_life(struct torture *torture, bool *lossy)
 {
     struct rng *rng = &torture->rng;
-    enum sim_crash crash =
-        rng_chance(rng, 2, 3) ? SIM_CRASH_POWER : SIM_CRASH_PROCESS;
+    enum sim_crash crash = rng_chance(rng, 2, 3) && !torture->killed
+                               ? SIM_CRASH_POWER
+                               : SIM_CRASH_PROCESS;
 
     if (rng_chance(rng, 1, 8) && !torture->broken) {
         while (torture->in_flight != 0 && sim_step(torture->world.sim)) {
@@ -296,10 +303,13 @@ torture_seed(struct torture *torture, uint64_t seed, uint32_t bug, bool trace)
         bool may_keep = torture->faults;
 
         torture->closed = false;
+        torture->killed = false;
         one_life(torture);
         end_life(torture, &lossy);
         torture->life++;
         lossy |= torture->faults;
+        /* Somebody has had -EIO: the new incarnation was durable (S6). */
+        may_keep &= !torture->killed;
         open_store(torture, &lossy, &may_keep);
         torture_new_session(torture, lossy, may_keep);
     }
@@ -319,7 +329,7 @@ static bool
 is_crafted(uint32_t bug)
 {
     return bug == PLANTED_ACK_DISORDER || bug == PLANTED_WINDOW_IGNORED ||
-           bug == PLANTED_PAGES_AHEAD;
+           bug == PLANTED_PAGES_AHEAD || bug == PLANTED_OLDER_PAGE;
 }
 
 static bool

@@ -77,6 +77,7 @@ struct torture {
     bool fencing;              /* Requests may end with -ESTALE. */
     bool closed;               /* In order, before the crash. */
     bool broken;               /* -EIO or -ESTALE: the session is gone. */
+    bool killed; /* The moment that was heard of: before recovery has ended. */
     uint64_t requests, crashes, suspects;
 };
 

@@ -14,7 +14,7 @@ From the command line:
 
 prints what they print; exit status 1 if one of them failed.
 
-What the guest boots is made by guest/build, once, and kept in $WEFT_CACHE.
+What the guest boots is made by deploy/guest/build, once, and kept in $WEFT_CACHE.
 """
 
 import argparse
@@ -28,7 +28,8 @@ import tempfile
 import threading
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(
+    os.path.abspath(__file__))))
 
 Result = collections.namedtuple('Result', 'status output')
 
@@ -39,7 +40,7 @@ class GuestError(Exception):
 
 def build():
     """Makes the kernel and its files if need be; their folder."""
-    done = subprocess.run([os.path.join(HERE, 'guest', 'build')], check=True,
+    done = subprocess.run([os.path.join(TOP, 'deploy', 'guest', 'build')], check=True,
                           stdout=subprocess.PIPE, text=True)
     return done.stdout.strip().split('\n')[-1]
 

@@ -183,12 +183,17 @@ class Testbed:
     """One test bed.  Hosts are 'h1', 'h2', ..."""
 
     def __init__(self, hosts=3, disk_size='1G', medium='file', bare=False,
-                 log_level='info'):
+                 log_level='info', block=True, net=False):
+        self.has_block, self.has_net = block, net
         self.options = ['--hosts', str(hosts), '--disk-size', disk_size,
                         '--medium', medium, '--log-level', log_level,
                         '--bin', str(build_dir())]
         if bare:
             self.options.append('--bare')
+        if not block:
+            self.options.append('--no-block')
+        if not net:
+            self.options.append('--no-net')
         self.hosts = [f'h{index + 1}' for index in range(hosts)]
         self.dir = None
         self.tag = None
@@ -242,9 +247,10 @@ class Testbed:
                         not self.is_running(host, daemon):
                     found.append(f'{daemon} of {host} is dead; last said: '
                                  f'{self.log(host, daemon)[-1500:]}')
-            for line in self.log(host, 'blockd').split('\n'):
-                if TROUBLE.search(line):
-                    found.append(f'blockd of {host} says: {line}')
+            for daemon in 'blockd', 'netd', 'ovs':
+                for line in self.log(host, daemon).split('\n'):
+                    if TROUBLE.search(line):
+                        found.append(f'{daemon} of {host} says: {line}')
         return found
 
     def script(self, *arguments):
@@ -277,9 +283,11 @@ class Testbed:
     def environment(self, host):
         environment = dict(os.environ, TZ='UTC', LC_ALL='C.UTF-8')
         environment.pop('WEFT_ENDPOINT', None)
+        environment.pop('WEFT_NET_ENDPOINT', None)
         environment['PATH'] = f'{build_dir()}/client:{environment["PATH"]}'
         if host is not None:
             environment['WEFT_ENDPOINT'] = self.endpoint(host)
+            environment['WEFT_NET_ENDPOINT'] = self.net_endpoint(host)
         return environment
 
     def exec(self, host, *command, check=True, seconds=60, **options):
@@ -353,6 +361,9 @@ class Testbed:
     def endpoint(self, host):
         return f'unix:{self.host_dir(host)}/run/blockd.sock'
 
+    def net_endpoint(self, host):
+        return f'unix:{self.host_dir(host)}/run/netd.sock'
+
     def pid(self, host, daemon):
         return self.state()['pids'][host][daemon][0]
 
@@ -372,9 +383,11 @@ class Testbed:
             return ''
 
     def logs(self, size=2500):
-        """The end of all blockds' logs, for complaints."""
-        return '\n'.join(f'--- blockd of {host}:\n{self.log(host)[-size:]}'
-                         for host in self.hosts)
+        """The end of all daemons' logs, for complaints."""
+        daemons = ['blockd'] * self.has_block + ['netd'] * self.has_net
+        return '\n'.join(
+            f'--- {daemon} of {host}:\n{self.log(host, daemon)[-size:]}'
+            for host in self.hosts for daemon in daemons)
 
     def kill(self, host, daemon='blockd', signum='KILL'):
         self.script('kill', host, daemon, '--signal', signum)

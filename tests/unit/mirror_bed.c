@@ -155,7 +155,7 @@ bed_attach(struct bed *bed, bool live_guest, bool clean)
 bool
 bed_wait(struct bed *bed, const bool *flag)
 {
-    return sim_run_until_set(bed->sim, flag, 20 * NS_PER_S);
+    return sim_run_until_set(bed->sim, flag, 60 * NS_PER_S);
 }
 
 static void
@@ -357,9 +357,8 @@ bed_status(struct bed *bed)
     return status;
 }
 
-/* Until all replicas are in sync again. */
-void
-bed_heal(struct bed *bed)
+bool
+bed_try_heal(struct bed *bed)
 {
     uint32_t all = (1u << bed->row.replica_count) - 1;
     for (uint32_t i = 0; i < bed->row.replica_count; i++) {
@@ -368,13 +367,22 @@ bed_heal(struct bed *bed)
         model_replica_set_up(&bed->replica[i], true);
     }
     bed->mood = DB_FINE;
-    for (uint32_t i = 0; i < 150000; i++) {
+    for (uint32_t i = 0; i < 15000; i++) {
         struct mirror_status status = bed_status(bed);
         if (status.row.in_sync == all && status.state == MIRROR_READY &&
             !status.held) {
-            return;
+            return true;
         }
-        sim_run_for(bed->sim, NS_PER_MS);
+        sim_run_for(bed->sim, 10 * NS_PER_MS);
+    }
+    return false;
+}
+
+void
+bed_heal(struct bed *bed)
+{
+    if (bed_try_heal(bed)) {
+        return;
     }
     struct mirror_status status = bed_status(bed);
     fail_msg("not healed: in sync %x held %d: %s", status.row.in_sync,

@@ -90,6 +90,8 @@ int bed_do(struct bed *bed, enum mirror_io_kind kind, uint64_t block,
            uint32_t count);
 void bed_ready(struct bed *bed);
 struct mirror_status bed_status(struct bed *bed);
+/* Until all replicas are in sync again. */
+bool bed_try_heal(struct bed *bed);
 void bed_heal(struct bed *bed);
 void on_stopped(struct mirror *mirror, bool clean);
 

@@ -265,18 +265,50 @@ model_execute(struct model_replica *replica, struct store_req *req)
     return result;
 }
 
+static bool
+model_is_timed(const struct model_entry *entry)
+{
+    return entry->original != NULL && !entry->cut &&
+           entry->req.deadline_ns < entry->due_ns;
+}
+
 static void
 model_arm(struct model_replica *replica)
 {
     uint64_t due_ns = UINT64_MAX;
     for (uint32_t i = 0; i < MODEL_QUEUE; i++) {
-        if (replica->queue[i].used && replica->queue[i].due_ns < due_ns) {
-            due_ns = replica->queue[i].due_ns;
+        const struct model_entry *entry = &replica->queue[i];
+        uint64_t at_ns =
+            model_is_timed(entry) ? entry->req.deadline_ns : entry->due_ns;
+        if (entry->used && at_ns < due_ns) {
+            due_ns = at_ns;
         }
     }
     if (due_ns != UINT64_MAX) {
         io_timer_set(replica->io, &replica->timer, due_ns);
     }
+}
+
+/* As link_local.h says: all fail, later; UP when the last has been answered. */
+static void
+model_cut(struct link *link)
+{
+    struct model_replica *replica = model_of(link);
+
+    for (uint32_t i = 0; i < MODEL_QUEUE; i++) {
+        struct model_entry *entry = &replica->queue[i];
+        if (!entry->used || entry->original == NULL) {
+            continue;
+        }
+        entry->cut = true;
+        entry->left_due_ns = entry->due_ns;
+        entry->due_ns = io_now_ns(replica->io);
+        if (rng_chance(&replica->rng, 1, 2)) {
+            (void)model_execute(replica, &entry->req);
+        }
+    }
+    replica->was_cut = true;
+    io_timer_set(replica->io, &replica->timer, io_now_ns(replica->io));
 }
 
 static void
@@ -287,11 +319,31 @@ model_fire(struct io_timer *timer)
     uint64_t now_ns = io_now_ns(replica->io);
 
     for (uint32_t i = 0; i < MODEL_QUEUE; i++) {
+        const struct model_entry *entry = &replica->queue[i];
+        if (entry->used && model_is_timed(entry) &&
+            entry->req.deadline_ns <= now_ns) {
+            model_cut(&replica->link);
+        }
+    }
+    for (uint32_t i = 0; i < MODEL_QUEUE; i++) {
         struct model_entry *entry = &replica->queue[i];
         if (!entry->used || entry->due_ns > now_ns) {
             continue;
         }
         struct store_req *original = entry->original;
+        if (entry->cut) {
+            entry->cut = false;
+            entry->original = NULL;
+            entry->left = true;
+            entry->due_ns = entry->left_due_ns;
+            original->result = -ENOTCONN;
+            original->done(original);
+            continue;
+        }
+        if (entry->left) {
+            entry->used = entry->left = false; /* Nobody cares. */
+            continue;
+        }
         if (original == NULL) {
             /* Late: its buffers are gone, so only discards can land. */
             if (entry->req.opcode == STORE_DISCARD) {
@@ -307,6 +359,15 @@ model_fire(struct io_timer *timer)
         original->done(original);
     }
     model_arm(replica);
+    if (replica->was_cut) {
+        bool left = false;
+        for (uint32_t i = 0; i < MODEL_QUEUE; i++) {
+            left = left || (replica->queue[i].used && replica->queue[i].left);
+        }
+        replica->was_cut = left;
+        link_set_state(&replica->link, left ? LINK_DOWN : LINK_UP,
+                       left ? -ECONNABORTED : 0);
+    }
 }
 
 static void
@@ -319,11 +380,15 @@ model_submit(struct link *link, struct store_req *req)
             continue;
         }
         entry->used = true;
+        entry->cut = entry->left = false;
         entry->req = *req;
         entry->original = req;
         entry->due_ns = io_now_ns(replica->io) + replica->delay_ns;
         if (replica->jitter_ns != 0) {
             entry->due_ns += rng_below(&replica->rng, replica->jitter_ns);
+        }
+        if (entry->due_ns < replica->hung_until_ns) {
+            entry->due_ns = replica->hung_until_ns;
         }
         if (replica->link.state != LINK_UP) {
             entry->due_ns = io_now_ns(replica->io);
@@ -334,7 +399,8 @@ model_submit(struct link *link, struct store_req *req)
     CHECK(!"the model's queue is large enough");
 }
 
-static const struct link_vtable model_vtable = { .submit = model_submit };
+static const struct link_vtable model_vtable = { .submit = model_submit,
+                                                 .cut = model_cut };
 
 void
 model_replica_init(struct model_replica *replica, struct io *io, uint64_t seed,
@@ -356,6 +422,7 @@ model_replica_init(struct model_replica *replica, struct io *io, uint64_t seed,
 void
 model_replica_set_up(struct model_replica *replica, bool up)
 {
+    replica->was_cut = false;
     if (!up) {
         for (uint32_t i = 0; i < MODEL_QUEUE; i++) {
             struct model_entry *entry = &replica->queue[i];
@@ -363,6 +430,12 @@ model_replica_set_up(struct model_replica *replica, bool up)
                 continue;
             }
             struct store_req *original = entry->original;
+            if (entry->cut) {
+                entry->used = entry->cut = false;
+                original->result = -ENOTCONN;
+                original->done(original);
+                continue;
+            }
             bool write = original->opcode == STORE_WRITE ||
                          original->opcode == STORE_DISCARD ||
                          original->opcode == STORE_PUT_SLOT;
@@ -377,6 +450,14 @@ model_replica_set_up(struct model_replica *replica, bool up)
             original->result = -ENOTCONN;
             original->done(original);
         }
+    }
+    if (up && replica->hung_until_ns != 0) {
+        replica->hung_until_ns = 0;
+        for (uint32_t i = 0; i < MODEL_QUEUE; i++) {
+            struct model_entry *entry = &replica->queue[i];
+            entry->due_ns = entry->left_due_ns = io_now_ns(replica->io);
+        }
+        model_arm(replica);
     }
     link_set_state(&replica->link, up ? LINK_UP : LINK_DOWN,
                    up ? 0 : -ENOTCONN);

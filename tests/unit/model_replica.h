@@ -38,8 +38,10 @@ struct model_state {
 struct model_entry {
     struct store_req req; /* A copy: the original is only touched at its end. */
     struct store_req *original; /* NULL: its link went down. */
-    uint64_t due_ns;
+    uint64_t due_ns, left_due_ns;
     bool used;
+    bool cut;  /* Fails at the next opportunity; then it is */
+    bool left; /* behind, until its time. */
 };
 
 struct model_replica {
@@ -57,10 +59,13 @@ struct model_replica {
     uint64_t known_good;
     struct store_membership membership;
 
+    bool was_cut; /* DOWN until nothing is left. */
+
     struct model_state now, flushed;
 
     /* Knobs. */
     uint64_t delay_ns, jitter_ns;
+    uint64_t hung_until_ns;          /* No request ends before. */
     int fail_next[STORE_REMOVE + 1]; /* Result of the next one; 0: none. */
     bool full;                       /* -ENOSPC for what needs a slot. */
     bool volatile_cache;

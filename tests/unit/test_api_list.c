@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* blockd/api/api_list, api_name: filters, pages, resource names; with a call
+/* service/api_list, api_name: filters, pages, resource names; with a call
  * that only remembers how it failed. */
 #include "tests/unit/unit.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "blockd/api/api_internal.h"
 #include "lib/base/array.h"
+#include "proto/weft/v1/event.pb-c.h"
+#include "proto/weft/v1/volume.pb-c.h"
+#include "service/service.h"
 
 static struct rpc_error failure; /* Of the last call; RPC_OK: none. */
 static struct rpc_call *const call = (struct rpc_call *)(void *)&failure;

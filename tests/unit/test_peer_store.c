@@ -456,6 +456,178 @@ test_power_cut(void **state)
     test_done(&test);
 }
 
+/* ---- A local link whose disk hangs (link_local.h) ---- */
+
+struct hang {
+    struct test test;
+    struct sim_disk_hook hook;
+    struct link_user user;
+    struct link_close close;
+    struct store_req reqs[4];
+    bool hung, is_up, is_closed;
+    uint32_t done;
+};
+
+/* NOLINTBEGIN(readability-non-const-parameter): the type is sim.h's. */
+static enum sim_verdict
+hang_started(struct sim_disk_hook *hook, struct sim_disk *disk,
+             const struct io_file_op *op, int *ret_result)
+{
+    (void)disk;
+    (void)op;
+    (void)ret_result;
+    return container_of(hook, struct hang, hook)->hung ? SIM_HOLD : SIM_PASS;
+}
+/* NOLINTEND(readability-non-const-parameter) */
+
+static void
+hang_changed(struct link_user *user, enum link_state state)
+{
+    container_of(user, struct hang, user)->is_up = state == LINK_UP;
+}
+
+static void
+hang_closed(struct link_close *close)
+{
+    container_of(close, struct hang, close)->is_closed = true;
+}
+
+static struct hang *hang_now;
+
+static void
+hang_req_done(struct store_req *req)
+{
+    (void)req;
+    hang_now->done++;
+}
+
+static void
+hang_submit(struct hang *hang, uint32_t index, uint64_t after_ns)
+{
+    struct test *test = &hang->test;
+
+    hang->reqs[index] = test->req;
+    hang->reqs[index].done = hang_req_done;
+    hang->reqs[index].deadline_ns = io_now_ns(test->server.io) + after_ns;
+    sim_node_enter(test->server.node);
+    link_submit(test->local, &hang->reqs[index]);
+    sim_node_leave(test->server.node);
+}
+
+static int
+run_timed(struct test *test)
+{
+    test->req.deadline_ns = io_now_ns(test->server.io) + 10 * NS_PER_S;
+    return run_by(test, &test->server, test->local);
+}
+
+/* With a deadline everything is as without. */
+static void
+check_timed(struct test *test)
+{
+    fill(test, 7, BLOCKS);
+    uint32_t crc = test->crcs[5];
+    struct store_req *req = prepare(test, STORE_WRITE, 0, BLOCKS);
+    req->sequence = store_seq_make(1, 1);
+    assert_int_equal(run_timed(test), 0);
+    memset(test->data, 0, BLOCKS * WEFT_BLOCK_SIZE);
+    memset(test->crcs, 0, sizeof test->crcs);
+    prepare(test, STORE_READ, 5, 1);
+    assert_int_equal(run_timed(test), 0);
+    assert_int_equal(test->states[0], STORE_BLOCK_DATA);
+    assert_int_equal(test->crcs[0], crc);
+    assert_int_equal(crc32c(0, test->data, WEFT_BLOCK_SIZE), crc);
+    req = prepare(test, STORE_LIST, 0, STORE_REGION_BLOCKS);
+    req->list_all = 1;
+    assert_int_equal(run_timed(test), 0);
+    assert_int_equal(req->entries_count, BLOCKS / 16);
+    assert_int_equal(test->entries[3].slot_index, 3);
+}
+
+/* Cut by hand, and closed meanwhile: it ends when the disk has answered. */
+static void
+check_close(struct hang *hang)
+{
+    struct test *test = &hang->test;
+
+    hang->hung = true;
+    prepare(test, STORE_FLUSH, 0, 0);
+    hang_submit(hang, 0, 10 * NS_PER_S);
+    sim_node_enter(test->server.node);
+    link_cut(test->local);
+    sim_node_leave(test->server.node);
+    sim_run_for(test->sim, NS_PER_MS);
+    assert_int_equal(hang->reqs[0].result, -ENOTCONN);
+    assert_false(hang->is_up);
+    hang->close.done = hang_closed;
+    sim_node_enter(test->server.node);
+    link_close_start(test->local, &hang->close);
+    link_user_remove(test->local, &hang->user);
+    sim_node_leave(test->server.node);
+    sim_run_for(test->sim, NS_PER_S);
+    assert_false(hang->is_closed);
+    hang->hung = false;
+    sim_disk_release(sim_disk_find(test->sim, "server", "/d0"), NULL);
+    assert_true(sim_run_until_set(test->sim, &hang->is_closed, 10 * NS_PER_S));
+}
+
+static void
+test_local_is_left_behind(void **state)
+{
+    struct hang hang = { .hook = { .started = hang_started }, .is_up = true };
+    struct test *test = &hang.test;
+    struct store_req *req;
+
+    (void)state;
+    hang_now = &hang;
+    test_init(test, 3);
+    create_and_fence(test);
+    sim_disk_set_hook(sim_disk_find(test->sim, "server", "/d0"), &hang.hook);
+    link_user_add(test->local, &hang.user, hang_changed);
+    check_timed(test);
+
+    /* The disk hangs: one request is late, and all fail, with the link. */
+    hang.hung = true;
+    fill(test, 8, 1);
+    uint32_t crc = test->crcs[0];
+    req = prepare(test, STORE_WRITE, 5, 1);
+    req->sequence = store_seq_make(1, 2);
+    hang_submit(&hang, 0, 10 * NS_PER_S);
+    prepare(test, STORE_READ, 40, 1);
+    hang_submit(&hang, 1, NS_PER_S);
+    prepare(test, STORE_FLUSH, 0, 0);
+    hang_submit(&hang, 2, 10 * NS_PER_S);
+    sim_run_for(test->sim, 2 * NS_PER_S);
+    assert_int_equal(hang.done, 3);
+    assert_int_equal(hang.reqs[0].result, -ENOTCONN);
+    assert_int_equal(hang.reqs[1].result, -ETIMEDOUT);
+    assert_int_equal(hang.reqs[2].result, -ENOTCONN);
+    assert_false(hang.is_up);
+    /* Memory is ours again; nothing new is taken. */
+    memset(test->data, 0xee, BLOCKS * WEFT_BLOCK_SIZE);
+    memset(test->crcs, 0xee, sizeof test->crcs);
+    prepare(test, STORE_READ, 40, 1);
+    hang_submit(&hang, 3, 10 * NS_PER_S);
+    sim_run_for(test->sim, NS_PER_MS);
+    assert_int_equal(hang.done, 4);
+    assert_int_equal(hang.reqs[3].result, -ENOTCONN);
+
+    /* It goes on: all has been answered before the link is UP. */
+    hang.hung = false;
+    sim_disk_release(sim_disk_find(test->sim, "server", "/d0"), NULL);
+    assert_true(sim_run_until_set(test->sim, &hang.is_up, 10 * NS_PER_S));
+    assert_int_equal(hang.done, 4);
+    for (uint32_t i = 0; i < BLOCKS * WEFT_BLOCK_SIZE; i++) {
+        assert_int_equal(test->data[i], 0xee);
+    }
+    prepare(test, STORE_READ, 5, 1);
+    assert_int_equal(run_timed(test), 0);
+    assert_int_equal(test->crcs[0], crc); /* As it was submitted. */
+    assert_int_equal(crc32c(0, test->data, WEFT_BLOCK_SIZE), crc);
+    check_close(&hang);
+    test_done(test);
+}
+
 int
 main(void)
 {
@@ -463,6 +635,7 @@ main(void)
         cmocka_unit_test(test_blocks),
         cmocka_unit_test(test_lists_and_fences),
         cmocka_unit_test(test_power_cut),
+        cmocka_unit_test(test_local_is_left_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -43,6 +43,7 @@ struct rig {
     struct reactor_call call;
     uint32_t next;
     uint32_t depth;
+    uint64_t deadline_ns;  /* Of each request. */
     struct io_timer watch; /* Looks whether all is done. */
     int reason;
 };
@@ -148,7 +149,7 @@ watch_fire(struct io_timer *timer)
 
     while (rig->next < rig->cases.count &&
            rig->next - rig->cases.completed < rig->depth) {
-        cases_submit(&rig->cases, rig->next, rig->link, IO_NEVER);
+        cases_submit(&rig->cases, rig->next, rig->link, rig->deadline_ns);
         rig->next++;
     }
     if (rig->cases.completed == rig->cases.count) {
@@ -229,6 +230,7 @@ rig_init(struct rig *rig, uint64_t seed, uint32_t reactors, uint32_t depth)
     uuid_make_random(1, 2, &rig->cluster);
     uuid_make_random(3, 4, &rig->uuid);
     rig->depth = depth;
+    rig->deadline_ns = IO_NEVER;
     latch_init(&rig->up);
     latch_init(&rig->all_done);
     latch_init(&rig->closed);
@@ -286,12 +288,13 @@ run_remote(uint32_t reactors, uint32_t depth)
 }
 
 static void
-run_local(uint32_t reactors, uint32_t depth)
+run_local(uint32_t reactors, uint32_t depth, uint64_t deadline_ns)
 {
     struct rig rig;
 
     rig_init(&rig, reactors * 100 + depth, reactors, depth);
     rig.cases.is_local = true;
+    rig.deadline_ns = deadline_ns;
     run(&rig, rig.client, local_open_call);
     run(&rig, rig.client, begin_call);
     latch_wait(&rig.all_done, 1);
@@ -324,8 +327,8 @@ static void
 test_local(void **state)
 {
     (void)state;
-    run_local(1, 1);
-    run_local(1, 32);
+    run_local(1, 1, IO_NEVER);
+    run_local(1, 32, IO_NEVER);
 }
 
 /* More at once than there are slots: order is kept all the same. */
@@ -333,9 +336,21 @@ static void
 test_local_cross(void **state)
 {
     (void)state;
-    run_local(2, 1);
-    run_local(2, 32);
-    run_local(2, 2 * LINK_LOCAL_SLOTS);
+    run_local(2, 1, IO_NEVER);
+    run_local(2, 32, IO_NEVER);
+    run_local(2, 2 * LINK_LOCAL_SLOTS, IO_NEVER);
+}
+
+/* Through memory of the link, and more at once than that has room for. */
+static void
+test_local_timed(void **state)
+{
+    (void)state;
+    for (uint32_t reactors = 1; reactors <= 2; reactors++) {
+        run_local(reactors, 1, IO_NEVER - 1);
+        run_local(reactors, 32, IO_NEVER - 1);
+        run_local(reactors, 2 * LINK_LOCAL_SLOTS, IO_NEVER - 1);
+    }
 }
 
 static void
@@ -390,7 +405,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_remote),  cmocka_unit_test(test_remote_cross),
         cmocka_unit_test(test_local),   cmocka_unit_test(test_local_cross),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_local_timed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

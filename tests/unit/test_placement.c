@@ -29,7 +29,8 @@ disk_of(uint8_t number, const char *domain, uint64_t free_bytes)
 {
     return (struct placement_disk){ .disk = uuid_of(number),
                                     .domain = domain,
-                                    .free_bytes = free_bytes };
+                                    .free_bytes = free_bytes,
+                                    .replicas_left = UINT32_MAX };
 }
 
 static size_t
@@ -140,6 +141,39 @@ test_thin(void **state)
     }
 }
 
+/* A disk that holds as many replicas as it can is left alone, whatever room it
+ * has; that is said when nothing else is left. */
+static void
+test_replica_limit(void **state)
+{
+    (void)state;
+    struct placement_disk disks[] = { disk_of(1, "h1", 900 * GIB),
+                                      disk_of(2, "h1", GIB),
+                                      disk_of(3, "h2", GIB) };
+    struct placement_mirror mirrors[6];
+    struct err err = { "" };
+
+    disks[0].replicas_left = 2;
+    disks[1].replicas_left = 3;
+    disks[2].replicas_left = 5;
+    assert_int_equal(placement_choose(disks, 3, 2, GIB, 5, &err, mirrors), 0);
+    uint32_t used[3] = { 0 };
+    for (size_t i = 0; i < 5; i++) {
+        used[index_of(disks, 3, &mirrors[i].disk[0])]++;
+        used[index_of(disks, 3, &mirrors[i].disk[1])]++;
+    }
+    assert_int_equal(used[0], 2);
+    assert_int_equal(used[1], 3);
+    assert_int_equal(used[2], 5);
+    assert_int_equal(placement_choose(disks, 3, 2, GIB, 6, &err, mirrors),
+                     -ENOSPC);
+    assert_non_null(strstr(err.text, "as many replicas as they can"));
+    disks[2].replicas_left = 0;
+    assert_int_equal(placement_choose(disks, 3, 2, GIB, 1, &err, mirrors),
+                     -ENOSPC);
+    assert_int_equal(placement_choose(disks, 3, 1, GIB, 1, &err, mirrors), 0);
+}
+
 /* Any disks: the copies are on different domains if there are enough, and it is
  * refused exactly if not; and the order of the disks does not matter. */
 static void
@@ -192,9 +226,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_room), cmocka_unit_test(test_domains),
-        cmocka_unit_test(test_none), cmocka_unit_test(test_spread),
-        cmocka_unit_test(test_thin), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_room),   cmocka_unit_test(test_domains),
+        cmocka_unit_test(test_none),   cmocka_unit_test(test_spread),
+        cmocka_unit_test(test_thin),   cmocka_unit_test(test_replica_limit),
+        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

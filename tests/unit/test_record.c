@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "blockd/cluster/cluster_internal.h"
 
@@ -167,6 +168,28 @@ test_many(void **state)
     }
     record_for_each(&fixture->cluster, count_volume);
     assert_int_equal(fixture->seen, 20);
+}
+
+/* Killed while it wrote: what it left goes with the next look at the records;
+ * what is not ours stays. */
+static void
+test_half_written(void **state)
+{
+    struct fixture *fixture = *state;
+    char path[200], left[210], others[220];
+
+    assert_int_equal(record_write(&fixture->cluster, &fixture->record), 0);
+    path_of(fixture, path);
+    (void)snprintf(left, sizeof left, "%s.new", path);
+    (void)snprintf(others, sizeof others, "%s.newer", path);
+    assert_int_equal(rename(path, left), 0);
+    int fd = open(others, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    (void)close(fd);
+    record_for_each(&fixture->cluster, count_volume);
+    assert_int_equal(fixture->seen, 0);
+    assert_int_equal(access(left, F_OK), -1);
+    assert_int_equal(unlink(others), 0);
 }
 
 /* Each byte of the file matters, whichever way it is wrong. */
@@ -339,6 +362,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
         cmocka_unit_test_setup_teardown(test_many, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_half_written, setup, teardown),
         cmocka_unit_test_setup_teardown(test_damaged, setup, teardown),
         cmocka_unit_test_setup_teardown(test_truncated, setup, teardown),
         cmocka_unit_test_setup_teardown(test_foreign, setup, teardown),

@@ -84,6 +84,26 @@ test_timers(void **unused)
     assert_int_equal(world.fired, 3);
 }
 
+/* A turn that comes too late for several fires them by deadline, whatever the
+ * order in which they were set; equal ones in that order. */
+static void
+test_timers_late(void **unused)
+{
+    uint64_t now_ns = loop_now_ns();
+    (void)unused;
+    for (unsigned i = 0; i < 3; i++) {
+        loop_timer_init(&world.timers[i], note_timer);
+    }
+    loop_timer_set(world.loop, &world.timers[0], now_ns);
+    loop_timer_set(world.loop, &world.timers[2], now_ns - 2);
+    loop_timer_set(world.loop, &world.timers[1], now_ns - 2);
+    loop_run_once(world.loop, 0);
+    assert_int_equal(world.fired, 3);
+    assert_int_equal(world.order[0], 2);
+    assert_int_equal(world.order[1], 1);
+    assert_int_equal(world.order[2], 0);
+}
+
 /* ---- Descriptors ---- */
 
 static void
@@ -188,6 +208,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_timers, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_timers_late, setup, teardown),
         cmocka_unit_test_setup_teardown(test_descriptors, setup, teardown),
         cmocka_unit_test_setup_teardown(test_posts_from_threads, setup,
                                         teardown),
