@@ -25,6 +25,7 @@
 #include "netd/sync/follow.h"
 #include "netd/sync/report.h"
 #include "netd/sync/vswitch.h"
+#include "netd/trace.h"
 
 /* Bytes around a packet of a network: outer IPv4, UDP, Geneve with one option
  * of 8 bytes, and the inner Ethernet header (N23). */
@@ -50,6 +51,7 @@ struct agent {
     struct flow_switch *flow;
     struct state *api_state;
     struct netd_api *api;
+    struct switch_trace *trace;
     struct counts *counts;
 
     struct cloud_listener cloud_listener;
@@ -565,7 +567,13 @@ agent_open_api(struct agent *agent, struct err *err)
         .version = options->version,
         .database = options->remotes,
         .host = options->host,
-        .trace = NULL,
+    };
+    const struct switch_trace_options trace = {
+        .loop = options->loop,
+        .vswitch = agent->vswitch,
+        .run_dir = options->switch_run_dir,
+        .bridge = options->bridge,
+        .tunnel_address = options->tunnel_address,
     };
 
     if (options->listen[0] == NULL) {
@@ -578,6 +586,8 @@ agent_open_api(struct agent *agent, struct err *err)
         return result;
     }
     api.state = agent->api_state;
+    agent->trace = switch_trace_new(&trace);
+    api.trace = switch_trace_ops(agent->trace);
     return netd_api_new(&api, err, &agent->api);
 }
 
@@ -639,6 +649,7 @@ agent_free(struct agent *agent)
         return;
     }
     netd_api_free(agent->api);
+    switch_trace_free(agent->trace);
     state_close(agent->api_state);
     loop_remove_runner(agent->options.loop, &agent->runner);
     LIST_FOREACH (node, &agent->flushes) {

@@ -8,6 +8,7 @@
 #include "blockd/api/api_internal.h"
 #include "lib/base/units.h"
 
+#define STATUS_NET_SILENT_MS 30000u
 #define STATUS_LIST_MAX 50u
 
 struct status_builder {
@@ -87,6 +88,53 @@ status_hosts_and_disks(struct status_builder *b)
          row = state_disk_next(state, row)) {
         b->reply.disks[b->reply.n_disks++] =
             api_disk_message(&b->arena, state, row);
+    }
+}
+
+/* netd's own API knows more (NetHostService): this is for one screen. */
+static Weft__V1__NetHost *
+status_net_host(struct status_builder *b, const struct state_net_host *row)
+{
+    const struct state_net_host_status *status =
+        state_net_host_status_find_by_host(b->state, row->host);
+    Weft__V1__NetHost *host = reply_alloc(&b->arena, sizeof *host);
+    uint64_t now_ms = cluster_wall_ms();
+
+    weft__v1__net_host__init(host);
+    host->name = reply_text(&b->arena, "netHosts/%s", row->host);
+    host->encap_ip = reply_text(&b->arena, "%s", row->encap_ip);
+    host->state = WEFT__V1__NET_HOST__STATE__DOWN;
+    if (status != NULL) {
+        host->underlay_mtu = (int32_t)status->underlay_mtu;
+        host->version = reply_text(&b->arena, "%s", status->version);
+        host->state_reason = reply_text(&b->arena, "%s", status->error);
+    }
+    if (!row->enabled) {
+        host->state = WEFT__V1__NET_HOST__STATE__DISABLED;
+    } else if (status == NULL ||
+               (now_ms > status->last_seen_ms &&
+                now_ms - status->last_seen_ms > STATUS_NET_SILENT_MS)) {
+        host->state_reason =
+            reply_text(&b->arena, "no sign of life of its netd");
+    } else {
+        host->state = status->error[0] != '\0'
+                          ? WEFT__V1__NET_HOST__STATE__IMPAIRED
+                          : WEFT__V1__NET_HOST__STATE__UP;
+    }
+    return host;
+}
+
+static void
+status_net_hosts(struct status_builder *b)
+{
+    size_t room = state_row_count(b->state, STATE_TABLE_NET_HOST);
+
+    b->reply.net_hosts =
+        reply_alloc(&b->arena, (room + 1) * sizeof *b->reply.net_hosts);
+    for (const struct state_net_host *row = state_net_host_next(b->state, NULL);
+         row != NULL && b->reply.n_net_hosts < room;
+         row = state_net_host_next(b->state, row)) {
+        b->reply.net_hosts[b->reply.n_net_hosts++] = status_net_host(b, row);
     }
 }
 
@@ -215,6 +263,7 @@ status_get(struct rpc_call *call, const ProtobufCMessage *message)
     }
     status_database(&b, api);
     status_hosts_and_disks(&b);
+    status_net_hosts(&b);
     status_volumes(&b);
     status_summary(&b);
     rpc_call_reply(call, &b.reply.base);

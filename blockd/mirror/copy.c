@@ -25,10 +25,10 @@
  *       around it is made equal.
  *   (4) Slots keep the source's sequence (S16).  What becomes empty gets a
  *       new one, since it marks the region as touched (S4), and must be newer
- *       than any G.  So does a unit with adopted bytes, the same for all: they
- *       are nobody's write so far, and a replica that is away and has another's
- *       bytes must see that they are news.  These numbers are not in 'writes':
- *       the complete point stays behind them until they have landed (flush.c).
+ *       than any G.  So does a unit with adopted bytes, or (in a reconcile)
+ *       with a helper's blocks, the same for all: a replica that is away and
+ *       has other bytes must see that these are news.  These numbers are not in
+ *       'writes': the complete point stays behind them (flush.c).
  *   (5) -EAGAIN: a replica failed, or the gate closed: begin anew. */
 
 #define COPY_DEADLINE_NS (30 * NS_PER_S)
@@ -236,7 +236,9 @@ mirror_copy_resolve(struct mirror_copy *copy)
         }
     }
     copy->floor = store_seq_make(mirror->options.epoch, mirror->counter);
-    if (adopted && !mirror_planted(mirror, MIRROR_PLANTED_ADOPT_KEEPS)) {
+    /* In a reconcile a helper may never have been equal to the source. */
+    bool news = adopted || (copy->fixed && !copy->live);
+    if (news && !mirror_planted(mirror, MIRROR_PLANTED_ADOPT_KEEPS)) {
         copy->sequence =
             store_seq_make(mirror->options.epoch, ++mirror->counter);
     }

@@ -53,6 +53,36 @@ status_hosts(const Weft__V1__ClusterStatus *status)
 }
 
 static void
+status_net_hosts(const Weft__V1__ClusterStatus *status)
+{
+    static const char *const header[] = { "NET HOST", "STATE", "REASON", NULL };
+    struct table table;
+    size_t up_count = 0;
+
+    if (status->n_net_hosts == 0) {
+        return;
+    }
+    table_init(&table, header);
+    for (size_t i = 0; i < status->n_net_hosts; i++) {
+        const Weft__V1__NetHost *host = status->net_hosts[i];
+        if (host->state == WEFT__V1__NET_HOST__STATE__UP) {
+            up_count++;
+            continue;
+        }
+        table_add(&table, cli_short_name(host->name));
+        table_add_enum(&table, &weft__v1__net_host__state__descriptor,
+                       (int)host->state);
+        table_add(&table, host->state_reason);
+    }
+    printf("%-16s %zu of %zu up\n", "net hosts:", up_count,
+           status->n_net_hosts);
+    if (up_count < status->n_net_hosts) {
+        table_print(&table, stdout);
+    }
+    table_done(&table);
+}
+
+static void
 status_disks(const Weft__V1__ClusterStatus *status)
 {
     static const char *const header[] = { "DISK", "PATH", "STATE", "REASON",
@@ -181,6 +211,7 @@ status_print(const ProtobufCMessage *message)
     status_database(status->database);
     status_hosts(status);
     status_disks(status);
+    status_net_hosts(status);
     printf("%-16s %d, %d attached\n", "volumes:", (int)status->volume_count,
            (int)status->attached_volume_count);
     status_degraded(status);

@@ -202,7 +202,6 @@ uring_file_submit(struct reactor *reactor, struct io_file_op *op)
     io_uring_sqe_set_data64(sqe, uring_data(URING_TAG_FILE, op));
     op->op.state = URING_OP_FLYING;
     reactor->file_ops++;
-    reactor->writes_begun += op->kind == IO_FILE_WRITE;
 }
 
 /* The file must not grow, and nothing may be read that is not there. */
@@ -368,7 +367,6 @@ uring_file_complete(struct reactor *reactor, struct io_file_op *op, int result)
           op->op.state == URING_OP_CANCELLING);
     CHECK(file->pending > 0);
     reactor->file_ops--;
-    reactor->writes_begun = 0;
     if (uring_file_op_continues(op, &result)) {
         op->op.state = URING_OP_BACKLOG;
         list_push_back(&reactor->backlog, &op->op.node);

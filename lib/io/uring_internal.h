@@ -198,10 +198,7 @@ struct reactor {
     struct uring_file *files;
     struct list files_free;
     uint32_t files_open;
-    uint32_t file_ops;     /* In the kernel. */
-    uint32_t writes_begun; /* Since a file operation ended. */
-    uint64_t pair_ns;      /* When it fell asleep for a pair; or 0. */
-    uint32_t pair_rest;    /* So many pairs are not waited for. */
+    uint32_t file_ops; /* In the kernel. */
 
     struct uring_conn *conns;
     struct list conns_free;

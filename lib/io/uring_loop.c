@@ -27,26 +27,11 @@
  * sender pushes and then takes 'asleep' away.  All four are sequentially
  * consistent, so at least one of them sees the other.  Who took the flag owes
  * the wake-up: a reactor by MSG_RING at the end of its turn, anybody else by
- * the eventfd at once.  A busy reactor is thus never disturbed.
- *
- * Pairs.  To be woken costs more than all else at low depth.  Two writes that
- * begin while the files are idle are most often a block and the journal's
- * record of it: neither is of use without the other, so a sleep while both
- * are in the kernel asks for two completions.  Any others will do, too; only an
- * event that comes alone, before either of the writes has ended, is told as
- * late as that.  This is no good for slow devices, so a sleep that took long
- * stops it for a while. */
+ * the eventfd at once.  A busy reactor is thus never disturbed. */
 
 /* Deferred work that keeps making more is continued in the next turn. */
 #define URING_ROUNDS_MAX 16
 #define URING_REAP_BATCH 64
-/* How long a sleep may last that waits for two completions.  Timers that are
- * due before the scheduler's next tick cost a virtual machine microseconds to
- * set, and to take back; this one does not. */
-#define URING_PAIR_NS 10000000u
-/* If it took longer than this, the next ones are not waited for. */
-#define URING_PAIR_SLOW_NS 500000u
-#define URING_PAIR_REST 100u
 
 _Thread_local struct reactor *uring_current;
 
@@ -409,42 +394,12 @@ uring_enter_now(struct reactor *reactor)
           rc == -ENOMEM);
 }
 
-/* Whether the sleep is to wait for two writes. */
-static bool
-uring_pair_begins(struct reactor *reactor)
-{
-    if (reactor->writes_begun != 2 || reactor->file_ops != 2) {
-        return false;
-    }
-    if (reactor->pair_rest > 0) {
-        reactor->pair_rest--;
-        return false;
-    }
-    reactor->pair_ns = reactor->now_ns;
-    return true;
-}
-
-/* After the sleep. */
-static void
-uring_pair_ended(struct reactor *reactor)
-{
-    if (reactor->pair_ns != 0 &&
-        reactor->now_ns - reactor->pair_ns > URING_PAIR_SLOW_NS) {
-        reactor->pair_rest = URING_PAIR_REST;
-    }
-    reactor->pair_ns = 0;
-}
-
 static void
 uring_enter_and_wait(struct reactor *reactor)
 {
     uint64_t deadline_ns = timer_heap_next_ns(&reactor->timers);
-    uint32_t count = uring_pair_begins(reactor) ? 2 : 1;
     int rc;
 
-    if (count == 2 && reactor->now_ns + URING_PAIR_NS < deadline_ns) {
-        deadline_ns = reactor->now_ns + URING_PAIR_NS;
-    }
     reactor->info.enters++;
     reactor->info.sleeps++;
     if (deadline_ns == IO_NEVER) {
@@ -457,8 +412,8 @@ uring_enter_and_wait(struct reactor *reactor)
             .tv_nsec = (long long)(wait_ns % 1000000000ULL),
         };
 
-        rc = io_uring_submit_and_wait_timeout(&reactor->ring, &cqe, count,
-                                              &wait, NULL);
+        rc = io_uring_submit_and_wait_timeout(&reactor->ring, &cqe, 1, &wait,
+                                              NULL);
     }
     CHECK(rc >= 0 || rc == -ETIME || rc == -EAGAIN || rc == -EBUSY ||
           rc == -EINTR || rc == -ENOMEM);
@@ -493,7 +448,6 @@ uring_run(struct reactor *reactor)
 
         reactor->info.turns++;
         uring_now_refresh(reactor);
-        uring_pair_ended(reactor);
         uring_reap(reactor);
         uring_run_posts(reactor);
         uring_run_timers(reactor);

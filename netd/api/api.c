@@ -112,7 +112,7 @@ netd_api_new(const struct netd_api_options *options, struct err *err,
     memcpy(&seed, chance.bytes, sizeof seed);
     rng_init(&api->rng, seed);
     list_init(&api->reservations);
-    list_init(&api->waits);
+    net_wait_init(api);
     list_init(&api->watches);
     list_init(&api->traces);
     list_init(&api->alive);
@@ -165,6 +165,7 @@ netd_api_free(struct netd_api *api)
         loop_run_once(api->loop, loop_now_ns() + 10 * NS_PER_MS);
     }
     loop_timer_cancel(api->loop, &api->tick);
+    loop_timer_cancel(api->loop, &api->deadline);
     state_unsubscribe(api->state, &api->listener);
     net_gc_free(api->gc);
     net_host_free(api);

@@ -452,6 +452,7 @@ intent_decide(const struct intent_rows *rows, const struct intent_query *query)
                    "port \"%s\" has no %s address", intent.from->name,
                    query->to.is_ipv6 ? "IPv6" : "IPv4");
     } else if (!intent.from->enabled) {
+        verdict.has_packet = false;
         intent_end(&intent, INTENT_DROPPED, "PORT_DISABLED",
                    "port \"%s\" is disabled", intent.from->name);
     } else if (port_host(&intent, &query->port) == NULL) {

@@ -35,6 +35,7 @@ struct netd_api {
     struct service service;
     struct state_listener listener;
     struct loop_timer tick;
+    struct loop_timer deadline; /* Of the first wait. */
     struct rng rng;
     struct ipam_hints hints;
     struct list reservations; /* struct net_reservation */
@@ -42,6 +43,7 @@ struct netd_api {
     struct list watches;      /* struct net_watch */
     struct list traces;       /* struct net_trace */
     struct list alive;        /* struct net_alive */
+    uint32_t local_traces;    /* TraceLocally under way. */
     struct net_gc *gc;
 };
 
@@ -220,6 +222,7 @@ void net_host_free(struct netd_api *api);
 void net_wait_start(struct net_op *op);
 void net_wait_check_all(struct netd_api *api);
 void net_wait_stop_all(struct netd_api *api);
+void net_wait_init(struct netd_api *api);
 bool net_wait_is_idle(const struct netd_api *api);
 
 void net_watch_ports(struct rpc_call *call, const ProtobufCMessage *message);

@@ -271,6 +271,38 @@ wait_check(struct net_wait *wait)
 
 /* ---- Interface ---- */
 
+static void
+wait_deadline(struct loop_timer *timer)
+{
+    net_wait_check_all(container_of(timer, struct netd_api, deadline));
+}
+
+void
+net_wait_init(struct netd_api *api)
+{
+    list_init(&api->waits);
+    loop_timer_init(&api->deadline, wait_deadline);
+}
+
+/* The timer follows the first deadline. */
+static void
+wait_arm(struct netd_api *api)
+{
+    uint64_t first_ns = LOOP_NEVER;
+
+    LIST_FOREACH (node, &api->waits) {
+        const struct net_wait *wait = container_of(node, struct net_wait, node);
+        if (wait->call != NULL && wait->deadline_ns < first_ns) {
+            first_ns = wait->deadline_ns;
+        }
+    }
+    if (first_ns != LOOP_NEVER) {
+        loop_timer_set(api->loop, &api->deadline, first_ns);
+    } else {
+        loop_timer_cancel(api->loop, &api->deadline);
+    }
+}
+
 void
 net_wait_start(struct net_op *op)
 {
@@ -310,6 +342,7 @@ net_wait_start(struct net_op *op)
     list_push_back(&api->waits, &wait->node);
     rpc_call_set_events(call, &wait->events);
     wait_check(wait);
+    wait_arm(api);
 }
 
 void
@@ -318,6 +351,7 @@ net_wait_check_all(struct netd_api *api)
     LIST_FOREACH (node, &api->waits) {
         wait_check(container_of(node, struct net_wait, node));
     }
+    wait_arm(api);
 }
 
 void

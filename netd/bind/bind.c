@@ -83,6 +83,10 @@ adopt_status(const struct bind *bind, struct bind_port *port)
 {
     struct weft_uuid uuid;
 
+    if (port->is_adopted) {
+        return;
+    }
+    port->is_adopted = true;
     report_uuid(bind->options.report, STATE_TABLE_PORT_STATUS, &port->uuid,
                 &uuid);
     const struct state_row *row =
@@ -122,7 +126,6 @@ need_port(struct bind *bind, const struct weft_uuid *uuid)
     port->uuid = *uuid;
     port->is_seen = true;
     port->said = BIND_FORGET;
-    adopt_status(bind, port);
     memmove(&bind->ports[place + 1], &bind->ports[place],
             (bind->count - place) * sizeof bind->ports[0]);
     bind->ports[place] = port;
@@ -386,6 +389,7 @@ serve(struct bind *bind, struct bind_port *port)
     const struct vswitch_interface *interfaces =
         bind_interfaces(bind, &port->uuid, &count);
 
+    adopt_status(bind, port);
     if (!decision->is_local) {
         drop_local(bind, port);
     } else if (bind_zone(bind, port)) {

@@ -41,6 +41,7 @@ struct bind_port {
     struct bind_local local;
     uint64_t version; /* Of the first commit that has it; 0: none yet. */
     bool is_up;
+    bool is_adopted; /* What the database knew of it was looked at. */
 
     struct bind_plug plug;
     char device[LINK_NAME_SIZE]; /* The interface. */

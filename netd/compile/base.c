@@ -184,11 +184,6 @@ emit_delivery(struct emit *emit)
     flow_resubmit(&b, TABLE_IN_CT);
     emit_flow(emit, &b);
     emit_next_table(emit, TABLE_DELIVER, TABLE_TUN_OUT);
-
-    /* OpenFlow: never back to the port that it came in by, which is meant. */
-    flow_begin(&b, TABLE_OUTPUT, 100);
-    flow_output_reg(&b, REG_OUT_PORT);
-    emit_flow(emit, &b);
 }
 
 static void

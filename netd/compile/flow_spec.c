@@ -442,16 +442,30 @@ make_spec(uint8_t table, uint16_t priority, const struct flow_match_item *match,
     return spec;
 }
 
+static bool
+has_match(const struct flow_builder *builder, enum flow_field field)
+{
+    for (size_t i = 0; i < builder->match_count; i++) {
+        if (builder->match[i].field == field) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct flow_spec *
 flow_finish(struct flow_builder *builder)
 {
     size_t conjunctions = 0;
+    bool has_ct = false;
 
     qsort(builder->match, builder->match_count, sizeof builder->match[0],
           compare_items);
     for (size_t i = 0; i < builder->action_count; i++) {
         conjunctions += builder->actions[i].kind == ACTION_CONJUNCTION;
+        has_ct = has_ct || builder->actions[i].kind == ACTION_CT;
     }
+    CHECK(!has_ct || has_match(builder, FIELD_ETH_TYPE)); /* Or OVS refuses. */
     if (conjunctions > 0) {
         /* OVS: nothing else beside them. */
         CHECK(conjunctions == builder->action_count);

@@ -41,30 +41,27 @@ enum flow_field {
     FIELD_REG9,
     FIELD_REG10,
     FIELD_REG11,
-    FIELD_XXREG3,      /* 16: reg12..reg15 */
-    FIELD_TUN_ID,      /* 8 */
-    FIELD_TUN_SRC,     /* 4 */
-    FIELD_TUN_DST,     /* 4 */
-    FIELD_TUN_TLV0,    /* 4: tun_metadata0 */
-    FIELD_CT_STATE,    /* 4: CT_STATE_* */
-    FIELD_CT_ZONE,     /* 2 */
-    FIELD_CT_MARK,     /* 4 */
-    FIELD_CT_NW_PROTO, /* 1: of the connection's first packet, as are: */
-    FIELD_CT_TP_SRC,   /* 2: (ICMP: the type) these are known for later */
-    FIELD_CT_TP_DST,   /* 2: (ICMP: the code) fragments too */
-    FIELD_CONJ_ID,     /* 4 */
-    FIELD_ETH_SRC,     /* 6 */
-    FIELD_ETH_DST,     /* 6 */
-    FIELD_ETH_TYPE,    /* 2 */
-    FIELD_VLAN_TCI,    /* 2: 0 exact = untagged */
-    FIELD_IP_PROTO,    /* 1 */
-    FIELD_IP_TTL,      /* 1 */
-    FIELD_IP_FRAG,     /* 1: FRAG_* */
-    FIELD_IPV4_SRC,    /* 4 */
-    FIELD_IPV4_DST,    /* 4 */
-    FIELD_IPV6_SRC,    /* 16 */
-    FIELD_IPV6_DST,    /* 16 */
-    FIELD_TCP_SRC,     /* 2 each */
+    FIELD_XXREG3,   /* 16: reg12..reg15 */
+    FIELD_TUN_ID,   /* 8 */
+    FIELD_TUN_SRC,  /* 4 */
+    FIELD_TUN_DST,  /* 4 */
+    FIELD_TUN_TLV0, /* 4: tun_metadata0 */
+    FIELD_CT_STATE, /* 4: CT_STATE_* */
+    FIELD_CT_ZONE,  /* 2 */
+    FIELD_CT_MARK,  /* 4 */
+    FIELD_CONJ_ID,  /* 4 */
+    FIELD_ETH_SRC,  /* 6 */
+    FIELD_ETH_DST,  /* 6 */
+    FIELD_ETH_TYPE, /* 2 */
+    FIELD_VLAN_TCI, /* 2: 0 exact = untagged */
+    FIELD_IP_PROTO, /* 1 */
+    FIELD_IP_TTL,   /* 1 */
+    FIELD_IP_FRAG,  /* 1: FRAG_* */
+    FIELD_IPV4_SRC, /* 4 */
+    FIELD_IPV4_DST, /* 4 */
+    FIELD_IPV6_SRC, /* 16 */
+    FIELD_IPV6_DST, /* 16 */
+    FIELD_TCP_SRC,  /* 2 each */
     FIELD_TCP_DST,
     FIELD_UDP_SRC,
     FIELD_UDP_DST,

@@ -7,7 +7,12 @@
  *
  * A port that is here is emitted by its local unit, one that is elsewhere by
  * that of its binding: never both.  While a port migrates (N14) its packets go
- * to both places.  An unknown MAC matches nothing and is dropped (N18). */
+ * to both places.  An unknown MAC matches nothing and is dropped (N18).
+ *
+ * OUTPUT looks at the MAC once more: Open vSwitch's userspace conntrack (3.1)
+ * lets fragments that waited in vain for the rest go on after 15 s, with
+ * whatever packet passes any ct() then, and that packet's registers.  They must
+ * not come out of that packet's port. */
 
 #include "netd/compile/match.h"
 #include "netd/compile/place.h"
@@ -52,6 +57,19 @@ send_to_remotes(struct emit *emit, struct flow_builder *builder,
 }
 
 static void
+emit_output(struct emit *emit, const struct port_place *place)
+{
+    struct flow_builder b;
+
+    /* OpenFlow: never back to the port that it came in by, which is meant. */
+    flow_begin(&b, TABLE_OUTPUT, 100);
+    flow_match_u32(&b, REG_OUT_PORT, place->local->ofport);
+    flow_match_mac(&b, FIELD_ETH_DST, &place->mac);
+    flow_output(&b, place->local->ofport);
+    emit_flow(emit, &b);
+}
+
+static void
 emit_local_target(struct emit *emit, const struct local_port *local)
 {
     struct port_place place;
@@ -62,6 +80,7 @@ emit_local_target(struct emit *emit, const struct local_port *local)
         !place_identity(emit, &place, &identity)) {
         return;
     }
+    emit_output(emit, &place);
     begin(&b, &place, true);
     set_local_target(&b, &place, identity);
     flow_resubmit(&b, TABLE_DELIVER);

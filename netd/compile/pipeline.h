@@ -43,8 +43,7 @@ enum pipeline_table {
 #define REG_FLAGS FIELD_REG0
 #define REG_SRC_IDENTITY FIELD_REG1 /* 0: world, 1: router */
 #define REG_DST_POLICY FIELD_REG2   /* Identity of the local target port. */
-#define REG_DST_IDENTITY FIELD_REG3 /* Of any target, where a rule wants it. \
-                                     */
+#define REG_DST_IDENTITY FIELD_REG3 /* Of any target, if a rule asks. */
 #define REG_OUT_PORT FIELD_REG4     /* ofport of the local target; or 0. */
 #define REG_SRC_ZONE FIELD_REG5
 #define REG_DST_ZONE FIELD_REG6

@@ -89,8 +89,7 @@ emit_states(struct emit *emit, const struct direction *direction)
     emit_known(emit, direction, CT_STATE_REL);
     emit_known(emit, direction, CT_STATE_EST | CT_STATE_RPL);
 
-    /* Below all rules: denied.  Marked already: the table's end drops it.
-     * (The switch takes ct() only with a match on the family.) */
+    /* Below all rules: denied.  Marked already: the table's end drops it. */
     for (size_t i = 0; i < 2; i++) {
         flow_begin(&b, direction->sg_table, SECURITY_PRIORITY_DENY);
         flow_match_u32(&b, FIELD_ETH_TYPE, families[i]);
@@ -103,27 +102,36 @@ emit_states(struct emit *emit, const struct direction *direction)
 
 /* ---- EG_COMMIT, IN_COMMIT ---- */
 
+/* The family is for the switch, which takes ct() for IP only. */
 static void
-emit_commit(struct emit *emit, const struct direction *direction)
+emit_commit(struct emit *emit, const struct direction *direction,
+            uint32_t family)
 {
     struct flow_builder b;
 
-    for (size_t i = 0; i < 2; i++) {
-        flow_begin(&b, direction->commit_table, 100);
-        flow_match_u32(&b, FIELD_ETH_TYPE, families[i]);
-        flow_match_ct_state(&b, CT_STATE_TRK | CT_STATE_NEW, 0);
-        flow_ct_commit(&b, direction->zone, 0);
-        flow_resubmit(&b, direction->next_table);
-        emit_flow(emit, &b);
+    flow_begin(&b, direction->commit_table, 100);
+    flow_match_u32(&b, FIELD_ETH_TYPE, family);
+    flow_match_ct_state(&b, CT_STATE_TRK | CT_STATE_NEW, 0);
+    flow_ct_commit(&b, direction->zone, 0);
+    flow_resubmit(&b, direction->next_table);
+    emit_flow(emit, &b);
 
-        flow_begin(&b, direction->commit_table, 100);
-        flow_match_u32(&b, FIELD_ETH_TYPE, families[i]);
-        flow_match_ct_state(&b, CT_STATE_TRK | CT_STATE_EST, 0);
-        match_mark(&b);
-        flow_ct_commit(&b, direction->zone, 0);
-        flow_resubmit(&b, direction->next_table);
-        emit_flow(emit, &b);
-    }
+    flow_begin(&b, direction->commit_table, 100);
+    flow_match_u32(&b, FIELD_ETH_TYPE, family);
+    flow_match_ct_state(&b, CT_STATE_TRK | CT_STATE_EST, 0);
+    match_mark(&b);
+    flow_ct_commit(&b, direction->zone, 0);
+    flow_resubmit(&b, direction->next_table);
+    emit_flow(emit, &b);
+}
+
+static void
+emit_commits(struct emit *emit, const struct direction *direction)
+{
+    struct flow_builder b;
+
+    emit_commit(emit, direction, ETH_TYPE_IPV4);
+    emit_commit(emit, direction, ETH_TYPE_IPV6);
 
     flow_begin(&b, direction->commit_table, 0);
     flow_resubmit(&b, direction->next_table);
@@ -154,7 +162,7 @@ emit_base(struct emit *emit)
     for (size_t i = 0; i < 2; i++) {
         emit_track(emit, &directions[i]);
         emit_states(emit, &directions[i]);
-        emit_commit(emit, &directions[i]);
+        emit_commits(emit, &directions[i]);
     }
     if (emit_has_flood_network(emit)) {
         emit_flood(emit);

@@ -21,12 +21,14 @@
  * The family is matched by each flow; a rule for both has two sets of flows,
  * with a conjunction id each.
  *
- * Transport is matched by the first packet's, as conntrack knows it: later
- * fragments have no ports of their own.  FLOOD_SG has no conntrack, and matches
- * the packet's; later fragments of what is flooded then need a rule without
- * ports. */
+ * Later fragments have neither ports nor ICMP types, and Open vSwitch's own
+ * conntrack does not tell them those of the first one (3.1: ct_tp_dst is not
+ * set for them).  A rule therefore allows the later fragments of its protocol
+ * whatever their ports.  Without the first fragment, which the rule does look
+ * at, they are of no use to anybody.  All fragments of a datagram must meet the
+ * same ct() actions, or conntrack waits in vain for the rest of them. */
 
-#define PLAIN_MAX 4u
+#define PLAIN_MAX 6u
 
 struct numbers {
     uint32_t *items;
@@ -39,6 +41,7 @@ struct transport {
     uint8_t protocol;
     bool has_port;
     struct port_mask port; /* Destination. */
+    bool is_later_fragment;
     bool has_type, has_code;
     uint8_t type, code;
 };
@@ -53,7 +56,6 @@ enum peer_kind {
 struct rule {
     const struct state_security_rule *row;
     bool is_ipv6;
-    bool is_stateful;
     uint8_t table;
     uint8_t next_table;
     enum flow_field policy_reg, peer_reg, peer_ipv4, peer_ipv6;
@@ -62,7 +64,7 @@ struct rule {
     enum peer_kind peer_kind;
     struct ip_prefix prefix;
     struct numbers peers;
-    struct transport transports[PORT_MASKS_MAX];
+    struct transport transports[PORT_MASKS_MAX + 1];
     size_t transport_count;
 };
 
@@ -147,12 +149,39 @@ has_ports(uint32_t protocol)
            protocol == IP_PROTO_SCTP;
 }
 
+/* Whether it asks for what later fragments do not have: they would look like
+ * port, type and code 0. */
+static bool
+is_of_first_fragment(const struct transport *transport)
+{
+    return transport->has_port || transport->has_type || transport->has_code;
+}
+
+static void
+add_ports(struct rule *rule, const struct transport *all)
+{
+    const struct state_security_rule *row = rule->row;
+    struct port_mask masks[PORT_MASKS_MAX];
+
+    if (row->port_first > UINT16_MAX || row->port_last > UINT16_MAX) {
+        return;
+    }
+    size_t count =
+        ports_split((uint16_t)row->port_first, (uint16_t)row->port_last, masks);
+    for (size_t i = 0; i < count; i++) {
+        struct transport *transport =
+            &rule->transports[rule->transport_count++];
+        *transport = *all;
+        transport->has_port = masks[i].mask != 0;
+        transport->port = masks[i];
+    }
+}
+
 /* Fills 'transports' for the family; none: the rule allows nothing. */
 static void
 find_transports(struct rule *rule)
 {
     const struct state_security_rule *row = rule->row;
-    struct port_mask masks[PORT_MASKS_MAX];
     struct transport all = { .has_protocol = row->protocol < 256,
                              .protocol = (uint8_t)row->protocol };
 
@@ -161,28 +190,25 @@ find_transports(struct rule *rule)
         return;
     }
     if (has_ports(row->protocol)) {
-        size_t count =
-            row->port_first > UINT16_MAX || row->port_last > UINT16_MAX
-                ? 0
-                : ports_split((uint16_t)row->port_first,
-                              (uint16_t)row->port_last, masks);
-        for (size_t i = 0; i < count; i++) {
-            rule->transports[i] = all;
-            rule->transports[i].has_port = masks[i].mask != 0;
-            rule->transports[i].port = masks[i];
-        }
-        rule->transport_count = count;
-        return;
-    }
-    if (row->protocol == IP_PROTO_ICMPV4 || row->protocol == IP_PROTO_ICMPV6) {
+        add_ports(rule, &all);
+    } else if (row->protocol == IP_PROTO_ICMPV4 ||
+               row->protocol == IP_PROTO_ICMPV6) {
+        struct transport *transport =
+            &rule->transports[rule->transport_count++];
         all.protocol = rule->is_ipv6 ? IP_PROTO_ICMPV6 : IP_PROTO_ICMPV4;
-        all.has_type = row->icmp_type < 256;
-        all.type = (uint8_t)row->icmp_type;
-        all.has_code = row->icmp_code < 256;
-        all.code = (uint8_t)row->icmp_code;
+        *transport = all;
+        transport->has_type = row->icmp_type < 256;
+        transport->type = (uint8_t)row->icmp_type;
+        transport->has_code = row->icmp_code < 256;
+        transport->code = (uint8_t)row->icmp_code;
+    } else {
+        rule->transports[rule->transport_count++] = all;
     }
-    rule->transports[0] = all;
-    rule->transport_count = 1;
+    if (rule->transport_count > 0 &&
+        is_of_first_fragment(&rule->transports[0])) {
+        all.is_later_fragment = true;
+        rule->transports[rule->transport_count++] = all;
+    }
 }
 
 /* ---- As matches ---- */
@@ -220,25 +246,6 @@ match_peer(struct flow_builder *builder, const struct rule *rule, size_t index)
 }
 
 static void
-match_tracked(struct flow_builder *builder, const struct transport *transport)
-{
-    if (transport->has_port || transport->has_type || transport->has_code) {
-        /* Without this the fields below are not to be matched. */
-        flow_match_ct_state(builder, CT_STATE_TRK, CT_STATE_INV);
-    }
-    if (transport->has_port) {
-        flow_match_u32_masked(builder, FIELD_CT_TP_DST, transport->port.value,
-                              transport->port.mask);
-    }
-    if (transport->has_type) {
-        flow_match_u32(builder, FIELD_CT_TP_SRC, transport->type);
-    }
-    if (transport->has_code) {
-        flow_match_u32(builder, FIELD_CT_TP_DST, transport->code);
-    }
-}
-
-static void
 match_packet(struct flow_builder *builder, const struct transport *transport)
 {
     bool is_icmpv6 = transport->protocol == IP_PROTO_ICMPV6;
@@ -247,8 +254,9 @@ match_packet(struct flow_builder *builder, const struct transport *transport)
                                ? FIELD_UDP_DST
                                : FIELD_SCTP_DST;
 
-    if (transport->has_port || transport->has_type || transport->has_code) {
-        /* A later fragment would look like port, type and code 0. */
+    if (transport->is_later_fragment) {
+        flow_match_u32_masked(builder, FIELD_IP_FRAG, FRAG_LATER, FRAG_LATER);
+    } else if (is_of_first_fragment(transport)) {
         flow_match_u32_masked(builder, FIELD_IP_FRAG, 0, FRAG_LATER);
     }
     if (transport->has_port) {
@@ -277,11 +285,7 @@ match_transport(struct flow_builder *builder, const struct rule *rule,
         return;
     }
     flow_match_u32(builder, FIELD_IP_PROTO, transport->protocol);
-    if (rule->is_stateful) {
-        match_tracked(builder, transport);
-    } else {
-        match_packet(builder, transport);
-    }
+    match_packet(builder, transport);
 }
 
 /* ---- As flows ---- */
@@ -395,12 +399,10 @@ emit_in(struct emit *emit, struct rule *rule)
     rule->peer_ipv4 = FIELD_IPV4_SRC;
     rule->peer_ipv6 = FIELD_IPV6_SRC;
 
-    rule->is_stateful = true;
     rule->table = TABLE_IN_SG;
     rule->next_table = TABLE_IN_COMMIT;
     emit_families(emit, rule);
     if (emit_has_flood_network(emit)) {
-        rule->is_stateful = false;
         rule->table = TABLE_FLOOD_SG;
         rule->next_table = TABLE_FLOOD_OUT;
         emit_families(emit, rule);
@@ -415,7 +417,6 @@ emit_out(struct emit *emit, struct rule *rule)
     rule->peer_ipv4 = FIELD_IPV4_DST;
     rule->peer_ipv6 = FIELD_IPV6_DST;
 
-    rule->is_stateful = true;
     rule->table = TABLE_EG_SG;
     rule->next_table = TABLE_EG_COMMIT;
     emit_families(emit, rule);

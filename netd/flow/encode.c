@@ -31,6 +31,8 @@
 
 #define TLV_SIZE 4u
 
+#define TCI_NOT_PRIORITY 0x1fffu
+
 /* Of a controller action: see compile/pipeline.h. */
 #define USERDATA_SIZE 24u
 
@@ -57,9 +59,6 @@ static const enum mf_field_id field_ids[FIELD_COUNT] = {
     [FIELD_CT_STATE] = MFF_CT_STATE,
     [FIELD_CT_ZONE] = MFF_CT_ZONE,
     [FIELD_CT_MARK] = MFF_CT_MARK,
-    [FIELD_CT_NW_PROTO] = MFF_CT_NW_PROTO,
-    [FIELD_CT_TP_SRC] = MFF_CT_TP_SRC,
-    [FIELD_CT_TP_DST] = MFF_CT_TP_DST,
     [FIELD_CONJ_ID] = MFF_CONJ_ID,
     [FIELD_ETH_SRC] = MFF_ETH_SRC,
     [FIELD_ETH_DST] = MFF_ETH_DST,
@@ -534,6 +533,13 @@ is_whole(const struct match *wanted, const struct match *got)
     ofpbuf_init(&b_options, 0);
     take_options(&a, &a_options);
     take_options(&b, &b_options);
+    /* Decoders add what a field implies. */
+    match_set_default_packet_type(&a);
+    match_set_default_packet_type(&b);
+    /* "Untagged" has no priority bits to match on. */
+    if (a.wc.masks.vlans[0].tci == UINT16_MAX && a.flow.vlans[0].tci == 0) {
+        a.wc.masks.vlans[0].tci &= htons(TCI_NOT_PRIORITY);
+    }
     bool is_same = match_equal(&a, &b) && ofpbuf_equal(&a_options, &b_options);
     ofpbuf_uninit(&a_options);
     ofpbuf_uninit(&b_options);

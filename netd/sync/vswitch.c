@@ -254,7 +254,9 @@ end_transaction(struct vswitch *vswitch)
     }
     ovsdb_idl_txn_destroy(vswitch->txn);
     vswitch->txn = NULL;
-    vswitch->seqno = 0; /* Read again: the contents came while we waited. */
+    if (status != TXN_UNCHANGED) {
+        vswitch->seqno = 0; /* Contents came while we waited: read again. */
+    }
 }
 
 static void

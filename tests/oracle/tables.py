@@ -26,10 +26,12 @@ def _value(value):
 class Tables:
     """A consistent reading of all tables."""
 
-    def __init__(self, remote):
+    def __init__(self, remote, prefix=()):
+        """'prefix': a command that runs another where the database is."""
         out = subprocess.run(
-            ['ovsdb-client', '-f', 'json', '--timeout=10', 'dump', remote,
-             'Weft'], check=True, capture_output=True, text=True).stdout
+            [*prefix, 'ovsdb-client', '-f', 'json', '--timeout=10', 'dump',
+             remote, 'Weft'], check=True, capture_output=True,
+            text=True).stdout
         self.rows = {}
         decoder = json.JSONDecoder()
         while out.strip():

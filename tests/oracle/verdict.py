@@ -27,6 +27,7 @@ class Packet:
     a: int = 0
     b: int = 0
     ttl: int = 64
+    is_reply: bool = False    # Of TCP: not a lone SYN.
 
     @property
     def version(self):
@@ -164,7 +165,8 @@ def _route(tables, source, router_port, packet):
         return error('unreachable', 'no route')
     out = best[1]
     target = tables.owner.get((out['network'], packet.dst))
-    if target in (None, ROUTER) or target not in tables.bound:
+    if target in (None, ROUTER) or target not in tables.bound or \
+            not tables.ports[target]['enabled']:
         return error('unreachable', 'nobody has the address')
     after = dataclasses.replace(packet, eth_src=out['mac'],
                                 eth_dst=tables.ports[target]['mac'],

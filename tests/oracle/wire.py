@@ -51,7 +51,8 @@ def encode(packet, tag):
         layers = IP(src=str(packet.src), dst=str(packet.dst), ttl=packet.ttl,
                     id=1)
     if packet.proto == 6:
-        layers /= TCP(sport=packet.a, dport=packet.b, flags='S')
+        layers /= TCP(sport=packet.a, dport=packet.b,
+                      flags='SA' if packet.is_reply else 'S')
     elif packet.proto == 17:
         layers /= UDP(sport=packet.a, dport=packet.b)
     elif v6:

@@ -375,18 +375,11 @@ find_connection(struct eval_switch *sw, uint32_t zone,
 
 static void
 set_ct_fields(struct eval_packet *packet, uint32_t state, uint32_t zone,
-              uint32_t mark, const struct eval_tuple *first)
+              uint32_t mark)
 {
-    bool is_icmp = first->protocol == IP_PROTO_ICMPV4 ||
-                   first->protocol == IP_PROTO_ICMPV6;
     eval_set_u32(packet, FIELD_CT_STATE, state | CT_STATE_TRK);
     eval_set_u32(packet, FIELD_CT_ZONE, zone);
     eval_set_u32(packet, FIELD_CT_MARK, mark);
-    eval_set_u32(packet, FIELD_CT_NW_PROTO, first->protocol);
-    eval_set_u32(packet, FIELD_CT_TP_SRC,
-                 is_icmp ? first->icmp_type : first->src_port);
-    eval_set_u32(packet, FIELD_CT_TP_DST,
-                 is_icmp ? first->icmp_code : first->dst_port);
 }
 
 static void
@@ -400,21 +393,20 @@ track(struct eval_switch *sw, struct eval_packet *packet, uint32_t zone)
                         &is_reply);
 
     if (packet->is_invalid || (packet->is_error && connection == NULL)) {
-        static const struct eval_tuple none = { .protocol = 0 };
-        set_ct_fields(packet, CT_STATE_INV, zone, 0, &none);
+        set_ct_fields(packet, CT_STATE_INV, zone, 0);
     } else if (packet->is_error) {
         /* It goes against what it is about. */
         set_ct_fields(packet, CT_STATE_REL | (is_reply ? 0 : CT_STATE_RPL),
-                      zone, connection->mark, &connection->tuple);
+                      zone, connection->mark);
     } else if (connection == NULL) {
-        set_ct_fields(packet, CT_STATE_NEW, zone, 0, &tuple);
+        set_ct_fields(packet, CT_STATE_NEW, zone, 0);
     } else {
         connection->has_reply = connection->has_reply || is_reply;
         set_ct_fields(packet,
                       !connection->has_reply ? CT_STATE_NEW
                       : is_reply             ? CT_STATE_EST | CT_STATE_RPL
                                              : CT_STATE_EST,
-                      zone, connection->mark, &connection->tuple);
+                      zone, connection->mark);
     }
 }
 

@@ -202,9 +202,7 @@ match_packet(struct chance *chance)
                                       ETH_TYPE_ARP, 0x8847 };
 
     chance->eth_type = types[below(chance, ARRAY_COUNT(types))];
-    /* Of a connection, which must be a valid one. */
-    bool is_tracked = one_in(chance, 4);
-    if (is_tracked) {
+    if (one_in(chance, 4)) {
         flow_match_ct_state(chance->builder, CT_STATE_TRK, CT_STATE_INV);
     } else if (one_in(chance, 4)) {
         uint32_t set = below(chance, 64) & ~CT_STATE_INV;
@@ -214,13 +212,6 @@ match_packet(struct chance *chance)
         return;
     }
     flow_match_u32(chance->builder, FIELD_ETH_TYPE, chance->eth_type);
-    if (is_tracked && chance->eth_type != ETH_TYPE_ARP &&
-        chance->eth_type != 0x8847) {
-        flow_match_u32(chance->builder, FIELD_CT_NW_PROTO, IP_PROTO_TCP);
-        match_random(chance, FIELD_CT_TP_SRC, MASK_PREFIX);
-        match_random(chance, FIELD_CT_TP_DST, MASK_ANY);
-        return;
-    }
     if (chance->eth_type == ETH_TYPE_ARP) {
         match_arp(chance);
     } else if (chance->eth_type != 0x8847) {

@@ -12,6 +12,7 @@
 
 #include "lib/state/row_class.h"
 #include "netd/compile/emit.h"
+#include "netd/compile/security.h"
 #include "tests/support/flow_store.h"
 #include "tests/support/net_rows.h"
 
@@ -513,6 +514,65 @@ test_flows_of_one_key(void **state)
     }
 }
 
+/* ---- emit_has_...() ---- */
+
+/* REG_DST_IDENTITY is wanted exactly while some rule needs it (N4). */
+static bool answer;
+
+static void
+emit_question(struct emit *emit)
+{
+    answer = security_wants_dst_identity(emit);
+}
+
+static const struct emitter emitter_question = { .name = "question",
+                                                 .scope = EMIT_BASE,
+                                                 .emit_base = emit_question };
+
+static void
+put_rule(struct compile *compile, struct state_security_rule *rule, size_t slot)
+{
+    rule->row.table = STATE_TABLE_SECURITY_RULE;
+    rule->row.uuid = net_rows_uuid(STATE_TABLE_SECURITY_RULE, slot);
+    struct state_row *full = state_row_clone(&rule->row); /* No NULL strings. */
+    compile_put_row(compile, full);
+    state_row_free(full);
+}
+
+static void
+test_wants_dst_identity(void **state)
+{
+    (void)state;
+    static const struct emitter *const list[] = { &emitter_question };
+    struct flow_store store;
+    struct compile_counts counts;
+    struct state_security_rule rule = { .direction =
+                                            STATE_SECURITY_RULE_DIRECTION_OUT };
+
+    flow_store_init(&store);
+    struct compile *compile = compile_new_with(&store.sink, list, 1);
+    compile_run(compile);
+    assert_false(answer);
+    put_rule(compile, &rule, 0);
+    assert_false(compile_is_dirty(compile));
+    rule.peer_group = net_rows_uuid(STATE_TABLE_SECURITY_GROUP, 0);
+    put_rule(compile, &rule, 0);
+    compile_run(compile);
+    assert_true(answer);
+    put_rule(compile, &rule, 1);
+    assert_false(compile_is_dirty(compile)); /* One more: no news. */
+    rule.direction = STATE_SECURITY_RULE_DIRECTION_IN;
+    put_rule(compile, &rule, 0);
+    assert_false(compile_is_dirty(compile));
+    put_rule(compile, &rule, 1);
+    compile_run(compile);
+    assert_false(answer);
+    compile_count(compile, &counts);
+    assert_int_equal(counts.emissions, 3);
+    compile_free(compile);
+    flow_store_done(&store);
+}
+
 int
 main(void)
 {
@@ -523,6 +583,7 @@ main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_find_address),
         cmocka_unit_test(test_flows_of_one_key),
+        cmocka_unit_test(test_wants_dst_identity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,22 @@ test_local(void **state)
     expect(PORT "\n" LOCAL, "");
 }
 
+/* What OUTPUT lets out of a port is for that port's MAC. */
+static void
+test_output(void **state)
+{
+    struct emit_bed bed;
+
+    (void)state;
+    emit_bed_start(&bed, model);
+    emit_bed_expect(&bed, TABLE_OUTPUT, NULL, "");
+    emit_bed_apply(&bed, PORT "host=h1\n" LOCAL);
+    emit_bed_expect(&bed, TABLE_OUTPUT, NULL,
+                    "table=21,priority=100,reg4=7,"
+                    "eth_dst=02:00:00:00:00:01 actions=output:7\n");
+    emit_bed_stop(&bed);
+}
+
 static void
 test_remote(void **state)
 {
@@ -225,6 +241,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_local),
+        cmocka_unit_test(test_output),
         cmocka_unit_test(test_remote),
         cmocka_unit_test(test_migration),
         cmocka_unit_test(test_identity_of_the_target),

@@ -163,8 +163,6 @@ test_base(void **state)
                     "set_field:0x1000000->tun_metadata0,"
                     "move:reg1[0..23]->tun_metadata0[0..23],"
                     "move:reg7[0..31]->tun_dst[0..31],output:100\n");
-    emit_bed_expect(&bed, TABLE_OUTPUT, NULL,
-                    "table=21,priority=100 actions=output:reg4\n");
     emit_bed_stop(&bed);
 }
 

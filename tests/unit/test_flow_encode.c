@@ -254,14 +254,6 @@ test_refusals(void **state)
     flow_begin(&b, 0, 1);
     flow_meter(&b, 0);
     refuse(&b);
-
-    /* Libopenvswitch sends the ports of a connection only with its protocol. */
-    flow_begin(&b, 0, 1);
-    flow_match_ct_state(&b, CT_STATE_TRK, CT_STATE_INV);
-    flow_match_u32(&b, FIELD_ETH_TYPE, ETH_TYPE_IPV4);
-    flow_match_u32(&b, FIELD_IP_PROTO, IP_PROTO_TCP);
-    flow_match_u32(&b, FIELD_CT_TP_DST, 80);
-    refuse(&b);
 }
 
 /* More conjunctions than fit 64 KiB; libopenvswitch would abort. */
