@@ -39,6 +39,7 @@ class OracleTest(unittest.TestCase):
     def remove(self):
         for name in self.namespaces:
             subprocess.run(['ip', 'netns', 'delete', name], check=False)
+        self.namespaces = []
 
     def plug(self, made):
         """Every port into a namespace of its own; {port uuid: (netns, if)}."""
@@ -147,10 +148,12 @@ class OracleTest(unittest.TestCase):
         for project, name, _ in made.ports:
             self.weft('port', 'unplug', name, '--project', project)
             self.weft('port', 'delete', name, '--project', project)
+        self.remove()
 
     def test_topologies(self):
         for seed in range(SEED, SEED + TOPOLOGIES):
             with self.subTest(seed=seed):
+                self.remove()
                 self.run_seed(seed)
 
 
