@@ -109,10 +109,10 @@ emit_remote_target(struct emit *emit, const struct state_row *row)
         return;
     }
     begin(&b, &place, false);
-    if (security_wants_dst_identity(emit)) {
-        if (!place_identity(emit, &place, &identity)) {
-            return;
-        }
+    /* An identity that is not known is in no group that a rule here names
+     * (those are followed): the register stays 0, which no such rule allows. */
+    if (security_wants_dst_identity(emit) &&
+        place_identity(emit, &place, &identity)) {
         flow_set_u32(&b, REG_DST_IDENTITY, identity);
     }
     if (send_to_remotes(emit, &b, &place)) {

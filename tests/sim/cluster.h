@@ -191,6 +191,8 @@ void guest_forget(struct host *host);
 int guest_run(struct world *world, struct host *host, enum op_kind kind,
               uint64_t offset, uint32_t size);
 void guest_read_all(struct world *world, struct host *host);
+/* Reads of all, not waited for: who has lost its session hears of it. */
+void guest_poke(struct world *world, struct host *host);
 void guest_write_all(struct world *world, struct host *host);
 
 /* ---- The world ---- */

@@ -361,6 +361,15 @@ guest_run(struct world *world, struct host *host, enum op_kind kind,
 }
 
 void
+guest_poke(struct world *world, struct host *host)
+{
+    for (uint32_t at = 0; at < WINDOW_BYTES; at += 64 * 1024) {
+        (void)guest_submit(world, host, OP_READ, WINDOW_FIRST + at, 64 * 1024,
+                           false);
+    }
+}
+
+void
 guest_read_all(struct world *world, struct host *host)
 {
     for (uint32_t at = 0; at < WINDOW_BYTES && !world->failed;

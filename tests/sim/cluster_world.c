@@ -588,6 +588,15 @@ world_verdict(struct world *world)
     if (!world->failed && !world_wait_whole(world, 400 * NS_PER_S)) {
         world_describe(world);
     }
+    /* A store that failed while nobody asked it is noticed now, and the guest
+     * may have to be killed for it. */
+    if (!world->failed) {
+        guest_poke(world, world->attached);
+        sim_run_for(world->sim, 50 * NS_PER_MS);
+    }
+    if (!world->failed && !world_wait_whole(world, 400 * NS_PER_S)) {
+        world_describe(world);
+    }
     if (world->failed) {
         return;
     }
