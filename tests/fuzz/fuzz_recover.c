@@ -33,13 +33,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define SLOT_BYTES 16384u
 #define JOURNAL_FIRST 2u
 
-/* ---- A world: one file in memory, tasks, nothing else ---- */
+#define TIMERS_MAX 8u
+#define TIMER_RUNS_MAX 64u
+
+/* ---- A world: one file in memory, tasks, timers, nothing else ---- */
 
 struct world {
     struct io io;
     struct io_file file;
     uint8_t *disk;
     struct list ops, tasks;
+    struct io_timer *timers[TIMERS_MAX];
+    uint64_t now_ns;
     uint64_t random;
     struct store *store;
     struct store_open open;
@@ -58,8 +63,56 @@ world_of(struct io *io)
 static uint64_t
 world_now(struct io *io)
 {
-    (void)io;
-    return 1;
+    return world_of(io)->now_ns;
+}
+
+static void
+world_timer_cancel(struct io *io, struct io_timer *timer)
+{
+    if (timer->heap_index != 0) {
+        world_of(io)->timers[timer->heap_index - 1] = NULL;
+        timer->heap_index = 0;
+    }
+}
+
+static void
+world_timer_set(struct io *io, struct io_timer *timer, uint64_t deadline_ns)
+{
+    struct world *world = world_of(io);
+    uint32_t i = 0;
+
+    world_timer_cancel(io, timer);
+    while (world->timers[i] != NULL) {
+        i++;
+        CHECK(i < TIMERS_MAX);
+    }
+    timer->deadline_ns = deadline_ns;
+    timer->heap_index = i + 1;
+    world->timers[i] = timer;
+}
+
+/* Lets time pass until the next timer fires; false: there is none. */
+static bool
+world_pass(struct world *world)
+{
+    struct io_timer *next = NULL;
+
+    for (uint32_t i = 0; i < TIMERS_MAX; i++) {
+        struct io_timer *timer = world->timers[i];
+        if (timer != NULL &&
+            (next == NULL || timer->deadline_ns < next->deadline_ns)) {
+            next = timer;
+        }
+    }
+    if (next == NULL) {
+        return false;
+    }
+    if (next->deadline_ns > world->now_ns) {
+        world->now_ns = next->deadline_ns;
+    }
+    world_timer_cancel(&world->io, next);
+    next->fire(next);
+    return true;
 }
 
 static void
@@ -104,6 +157,8 @@ world_file_close(struct io *io, struct io_file *file)
 static const struct io_vtable world_vtable = {
     .now_ns = world_now,
     .random_bytes = world_random,
+    .timer_set = world_timer_set,
+    .timer_cancel = world_timer_cancel,
     .task_defer = world_task_defer,
     .task_cancel = world_task_cancel,
     .file_start = world_file_start,
@@ -126,9 +181,12 @@ op_perform(struct world *world, const struct io_file_op *op)
     return 0;
 }
 
+/* Until nothing is to be done, but for what a timer does again and again. */
 static void
 world_run(struct world *world)
 {
+    uint32_t timers = 0;
+
     for (uint32_t i = 0; i < 2000000; i++) {
         if (!list_is_empty(&world->tasks)) {
             struct io_task *task =
@@ -142,8 +200,10 @@ world_run(struct world *world)
 
             op->done(op, op_perform(world,
                                     container_of(op, struct io_file_op, op)));
-        } else {
+        } else if (timers == TIMER_RUNS_MAX || !world_pass(world)) {
             return;
+        } else {
+            timers++;
         }
     }
     CHECK(false); /* It runs for ever. */
@@ -158,6 +218,7 @@ world_init(struct world *world, uint8_t *disk, bool is_volatile)
                             .alignment_bytes = 512,
                             .volatile_cache = is_volatile } },
         .disk = disk,
+        .now_ns = 1,
         .random = 1,
     };
     list_init(&world->ops);

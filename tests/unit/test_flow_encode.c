@@ -240,9 +240,6 @@ test_refusals(void **state)
     flow_dec_ttl(&b);
     refuse(&b);
     flow_begin(&b, 0, 1);
-    flow_ct(&b, REG_SRC_ZONE, 1);
-    refuse(&b);
-    flow_begin(&b, 0, 1);
     flow_output(&b, 0xff05);
     refuse(&b);
     flow_begin(&b, 0, 1);
