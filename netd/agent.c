@@ -31,11 +31,14 @@
  * of 8 bytes, and the inner Ethernet header (N23). */
 #define ENCAPSULATION_BYTES 62u
 #define TICK_NS NS_PER_S
+/* A guest in a namespace can set its end up and down all day long. */
+#define LINKS_REST_NS (100 * NS_PER_MS)
+#define FLUSH_RETRY_NS NS_PER_S
 
 struct agent {
     struct agent_options options;
     struct loop_runner runner; /* Behind those of all whom it listens to. */
-    struct loop_timer wake, tick, advertise;
+    struct loop_timer wake, tick, advertise, links;
     bool is_dirty;
     bool is_complete; /* As flow was told. */
     bool is_stopping;
@@ -61,11 +64,13 @@ struct agent {
     struct flow_listener flow_listener;
     struct list flushes; /* struct agent_flush, under way. */
     uint32_t underlay_mtu;
+    uint64_t links_ns; /* When links were last looked at. */
 };
 
 struct agent_flush {
     struct flow_flush flush;
     struct agent *agent;
+    struct loop_timer retry;
     struct list node;
 };
 
@@ -140,13 +145,25 @@ agent_read_underlay(struct agent *agent)
 }
 
 static void
+agent_links_due(struct loop_timer *timer)
+{
+    struct agent *agent = container_of(timer, struct agent, links);
+
+    agent->links_ns = loop_now_ns();
+    agent_read_underlay(agent);
+    bind_links_changed(agent->bind);
+    agent_touch(agent);
+}
+
+static void
 agent_link_changed(struct link_listener *listener)
 {
     struct agent *agent = container_of(listener, struct agent, link_listener);
 
-    agent_read_underlay(agent);
-    bind_links_changed(agent->bind);
-    agent_touch(agent);
+    if (!list_is_linked(&agent->links.node)) {
+        loop_timer_set(agent->options.loop, &agent->links,
+                       agent->links_ns + LINKS_REST_NS);
+    }
 }
 
 static void
@@ -177,6 +194,14 @@ agent_bind_touch(struct bind_listener *listener)
 }
 
 static void
+agent_flush_again(struct loop_timer *timer)
+{
+    struct agent_flush *mine = container_of(timer, struct agent_flush, retry);
+
+    flow_flush_zone(mine->agent->flow, &mine->flush);
+}
+
+static void
 agent_flushed(struct flow_flush *flush, int result)
 {
     struct agent_flush *mine = container_of(flush, struct agent_flush, flush);
@@ -185,9 +210,12 @@ agent_flushed(struct flow_flush *flush, int result)
 
     if (result != 0) {
         log_warning("netd",
-                    "a conntrack zone may not be empty zone=%u "
-                    "result=%d",
+                    "the switch did not empty a conntrack zone, trying again; "
+                    "its port waits zone=%u result=%d",
                     zone, result);
+        loop_timer_set(agent->options.loop, &mine->retry,
+                       loop_now_ns() + FLUSH_RETRY_NS);
+        return;
     }
     list_remove(&mine->node);
     free(mine);
@@ -204,6 +232,7 @@ agent_flush_zone(struct bind_listener *listener, uint32_t zone)
     mine->agent = agent;
     mine->flush.zone = (uint16_t)zone;
     mine->flush.done = agent_flushed;
+    loop_timer_init(&mine->retry, agent_flush_again);
     list_push_back(&agent->flushes, &mine->node);
     flow_flush_zone(agent->flow, &mine->flush);
 }
@@ -351,6 +380,9 @@ agent_run(struct loop_runner *runner)
     }
     agent->is_dirty = false;
     loop_timer_cancel(agent->options.loop, &agent->wake);
+    struct cloud_status cloud;
+    cloud_get_status(agent->cloud, &cloud);
+    report_hold(agent->report, cloud.is_refused);
     if (vswitch_is_ready(agent->vswitch)) {
         agent_tell_interfaces(agent);
     }
@@ -605,6 +637,7 @@ agent_new(const struct agent_options *options, struct err *err,
     loop_timer_init(&agent->wake, agent_woken);
     loop_timer_init(&agent->tick, agent_tick);
     loop_timer_init(&agent->advertise, agent_advertise);
+    loop_timer_init(&agent->links, agent_links_due);
     agent_init_listeners(agent);
     if (inet_pton(AF_INET, options->tunnel_address, &address) != 1) {
         err_set(err, "[tunnel] address: \"%s\" is not an IPv4 address",
@@ -655,6 +688,7 @@ agent_free(struct agent *agent)
     LIST_FOREACH (node, &agent->flushes) {
         struct agent_flush *mine = container_of(node, struct agent_flush, node);
         flow_flush_cancel(agent->flow, &mine->flush);
+        loop_timer_cancel(agent->options.loop, &mine->retry);
         list_remove(node);
         free(mine);
     }
@@ -668,6 +702,7 @@ agent_free(struct agent *agent)
     loop_timer_cancel(agent->options.loop, &agent->wake);
     loop_timer_cancel(agent->options.loop, &agent->tick);
     loop_timer_cancel(agent->options.loop, &agent->advertise);
+    loop_timer_cancel(agent->options.loop, &agent->links);
     flow_free(agent->flow);
     compile_free(agent->compile);
     counts_free(agent->counts);

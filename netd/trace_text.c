@@ -9,6 +9,8 @@
 
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_ICMPV6 58
+#define PROTOCOL_UDP 17
+#define PROTOCOL_SCTP 132
 #define LINE_SIZE 2048
 
 /* ---- The question ---- */
@@ -62,8 +64,12 @@ trace_format_flow(const struct netd_trace_packet *packet, uint32_t ofport,
         (void)snprintf(l4, sizeof l4, ",icmpv6_type=%u,icmpv6_code=%u",
                        packet->l4_src, packet->l4_dst);
     } else if (packet->l4_dst != 0) {
-        (void)snprintf(l4, sizeof l4, ",tp_src=%u,tp_dst=%u", packet->l4_src,
-                       packet->l4_dst);
+        /* "tp_src" is TCP's, whatever nw_proto says. */
+        const char *name = packet->protocol == PROTOCOL_UDP    ? "udp"
+                           : packet->protocol == PROTOCOL_SCTP ? "sctp"
+                                                               : "tp";
+        (void)snprintf(l4, sizeof l4, ",%s_src=%u,%s_dst=%u", name,
+                       packet->l4_src, name, packet->l4_dst);
     }
     format_tuple(packet, tuple, sizeof tuple);
     (void)snprintf(ret_flow, TRACE_FLOW_SIZE,

@@ -446,9 +446,11 @@ wish(struct bind *bind)
     CHECK(wishes != NULL);
     for (size_t i = 0; i < bind->count; i++) {
         const struct bind_port *port = bind->ports[i];
+        /* A zone is kept once it is empty: a netd that starts again takes one
+         * that is kept for its port's own, and does not flush it (N17). */
         struct vswitch_wish one = {
             .port = port->uuid,
-            .zone = port->zone,
+            .zone = port->zone_state == BIND_ZONE_CLEAN ? port->zone : 0,
             .is_claimed = port->is_claimed,
         };
         const struct state_port *row = bind_port_row(bind, &port->uuid);
@@ -523,7 +525,9 @@ bind_step(struct bind *bind)
 bool
 bind_is_settled(const struct bind *bind)
 {
-    return bind->is_settled;
+    /* Later a port that waits for its zone is just not there yet, and must not
+     * keep what concerns the others from the switch. */
+    return bind->is_settled || bind->has_swept;
 }
 
 void

@@ -78,6 +78,12 @@ bind_claim(struct bind *bind)
 {
     bool is_wanted = false;
 
+    /* By the snapshot's rows nothing is claimed (N7): the database's may say
+     * otherwise, and a row that is not there would be asked for at once again.
+     */
+    if (!cloud_is_complete(bind->options.cloud)) {
+        return;
+    }
     for (size_t i = 0; i < bind->count; i++) {
         is_wanted = is_wanted || wants_claim(bind->ports[i]) ||
                     wants_release(bind->ports[i]);

@@ -98,6 +98,29 @@ bind_read_plugs(struct bind *bind)
     }
 }
 
+/* Whether the device is there and not of this port: unplugging would remove
+ * it.  The port's own are those that the bridge has as made for it, and what
+ * has the name that only it gets (from before a crash, say). */
+static bool
+is_foreign(struct bind *bind, const struct bind_port *port)
+{
+    const char *device = port->plug.device;
+    char own[LINK_NAME_SIZE];
+    struct link_info info;
+    size_t count;
+    const struct vswitch_interface *all =
+        vswitch_interfaces(bind->options.vswitch, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(all[i].name, device) == 0) {
+            return !all[i].is_made || !uuid_equal(&all[i].port, &port->uuid);
+        }
+    }
+    default_device(&port->uuid, own);
+    return strcmp(device, own) != 0 &&
+           link_find(bind->options.link, device, &info) == 0;
+}
+
 static int
 make_device(struct bind *bind, const struct bind_port *port, struct err *err)
 {
@@ -108,6 +131,13 @@ make_device(struct bind *bind, const struct bind_port *port, struct err *err)
 
     if (network == NULL) {
         return -EAGAIN;
+    }
+    if (is_foreign(bind, port)) {
+        err_set(err,
+                "there is a device %s already that was not made for this port; "
+                "take another name, or remove it",
+                plug->device);
+        return -EEXIST;
     }
     if (plug->kind == STATE_PLUG_KIND_TAP) {
         return link_make_tap(bind->options.link, plug->device, network->mtu,

@@ -159,7 +159,7 @@ link_open_netns(const char *netns, struct err *err)
     } else {
         (void)snprintf(path, sizeof path, LINK_NETNS_DIRECTORY "/%s", netns);
     }
-    fd = open(path, O_RDONLY | O_CLOEXEC);
+    fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* Not on a FIFO. */
     if (fd < 0) {
         int result = -errno;
         err_set(err, "there is no network namespace %s: %s", netns,

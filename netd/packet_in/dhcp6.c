@@ -171,6 +171,17 @@ dhcp6_parse(const uint8_t *data, size_t size, struct dhcp6_request *request)
     return 0;
 }
 
+static bool
+dhcp6_names_addresses(const struct dhcp6_request *request)
+{
+    for (uint32_t i = 0; i < request->ia_count; i++) {
+        if (request->ias[i].asked_count > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* RFC 8415 16: what each message must and must not have.  The type of the
  * answer, or -ENOENT. */
 static int
@@ -190,6 +201,10 @@ dhcp6_decide(const struct dhcp6_request *request)
         }
         return request->rapid_commit ? DHCP6_REPLY : DHCP6_ADVERTISE;
     case DHCP6_CONFIRM:
+        if (!dhcp6_names_addresses(request)) {
+            return -ENOENT; /* 18.3.3 */
+        }
+        __attribute__((fallthrough));
     case DHCP6_REBIND:
         return request->client_id != NULL && request->server_id == NULL
                    ? DHCP6_REPLY

@@ -35,6 +35,7 @@ struct report {
     size_t count, capacity;
     size_t dirty_count;
     bool is_started;
+    bool is_held;
     bool is_sweeping;
     struct state_txn txn;
     bool is_busy;
@@ -235,8 +236,13 @@ report_build(struct state_txn *txn, struct state *state)
     size_t count = 0;
 
     for (size_t i = 0; i < report->count; i++) {
+        report->entries[i]->is_sent = false;
+    }
+    if (report->is_held) {
+        return STATE_TXN_NOTHING; /* It was queued before. */
+    }
+    for (size_t i = 0; i < report->count; i++) {
         struct entry *entry = report->entries[i];
-        entry->is_sent = false;
         if (entry->is_dirty && count < BATCH_MAX) {
             entry->is_sent = true;
             count += build_entry(txn, state, entry) ? 1 : 0;
@@ -293,7 +299,7 @@ report_done(struct state_txn *txn, int result)
 static void
 report_send(struct report *report)
 {
-    if (report->is_busy || !report->is_started ||
+    if (report->is_busy || !report->is_started || report->is_held ||
         (report->dirty_count == 0 && !report->is_sweeping)) {
         return;
     }
@@ -319,7 +325,7 @@ report_fire(struct loop_timer *timer)
 static void
 report_schedule(struct report *report)
 {
-    if (!report->is_busy && report->is_started &&
+    if (!report->is_busy && report->is_started && !report->is_held &&
         !list_is_linked(&report->timer.node)) {
         loop_timer_set(report->loop, &report->timer, loop_now_ns());
     }
@@ -396,6 +402,15 @@ report_remove(struct report *report, enum state_table table,
     entry->is_sent = false;
     set_dirty(report, entry, true);
     report_schedule(report);
+}
+
+void
+report_hold(struct report *report, bool is_held)
+{
+    if (report->is_held != is_held) {
+        report->is_held = is_held;
+        report_schedule(report);
+    }
 }
 
 void

@@ -44,6 +44,9 @@ void report_remove(struct report *report, enum state_table table,
                    const struct weft_uuid *uuid);
 
 void report_start(struct report *report);
+/* While held nothing is written: the database is another cloud's (N7), whose
+ * rows of a host of this name are not ours. */
+void report_hold(struct report *report, bool is_held);
 void report_sweep(struct report *report);
 
 /* A row of those tables has changed in the database. */

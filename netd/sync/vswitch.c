@@ -124,6 +124,30 @@ seen_before(const struct vswitch *vswitch, const struct vswitch_interface *one)
     return old == NULL ? loop_now_ns() : old->seen_ns;
 }
 
+/* A number that was only asked for may be another's by now: the switch gives
+ * it to whoever comes first, and the flows of one port must never be those of
+ * another. */
+static void
+drop_contested(struct vswitch_interface *found, size_t count, uint32_t tunnel)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t number = found[i].ofport;
+        bool is_contested = number == tunnel;
+        if (number == 0 || found[i].is_open) {
+            continue;
+        }
+        for (size_t j = 0; j < count; j++) {
+            if (j != i && found[j].ofport == number) {
+                is_contested = true;
+                found[j].ofport = found[j].is_open ? number : 0;
+            }
+        }
+        if (is_contested) {
+            found[i].ofport = 0;
+        }
+    }
+}
+
 /* true: they are not as before. */
 static bool
 read_interfaces(struct vswitch *vswitch, const struct ovsrec_bridge *bridge)
@@ -153,6 +177,7 @@ read_interfaces(struct vswitch *vswitch, const struct ovsrec_bridge *bridge)
             }
         }
     }
+    drop_contested(found, count, vswitch->tunnel_ofport);
     qsort(found, count, sizeof *found, compare_interfaces);
     bool is_same = count == vswitch->interface_count &&
                    (count == 0 || memcmp(found, vswitch->interfaces,

@@ -156,6 +156,20 @@ class Bind(unittest.TestCase):
         vm.unplug()
         NET.weft('port', 'delete', 'reborn')
 
+    def test_device_of_others(self):
+        """What netd has not made for the port it neither takes nor removes."""
+        TESTBED.exec('h1', 'ip', 'tuntap', 'add', 'theirs', 'mode', 'tap')
+        make_port('greedy')
+        for device in 'theirs', 'br-int':
+            NET.weft('port', 'plug', 'greedy', '--host', 'h1', '--tap', device)
+            down = wait_port('greedy', 'to be down', lambda p: p if
+                             p['state'] == 'DOWN' else None)
+            self.assertIn('not made for this port', down['stateReason'])
+            NET.weft('port', 'unplug', 'greedy', '--wait')
+            TESTBED.exec('h1', 'ip', 'link', 'show', device)
+        NET.weft('port', 'delete', 'greedy')
+        TESTBED.exec('h1', 'ip', 'link', 'delete', 'theirs')
+
     def test_other_cloud(self):
         """N7: the database of another cloud is refused, and said to be."""
         flows = NET.flows('h2')

@@ -16,7 +16,7 @@ import unittest
 logging.getLogger("scapy.runtime").setLevel(logging.ERROR)
 from scapy.layers.dhcp import BOOTP, DHCP  # noqa: E402
 from scapy.layers.dhcp6 import (  # noqa: E402
-    DHCP6_Advertise, DHCP6_InfoRequest, DHCP6_Renew, DHCP6_Reply,
+    DHCP6_Advertise, DHCP6_Confirm, DHCP6_InfoRequest, DHCP6_Renew, DHCP6_Reply,
     DHCP6_Request, DHCP6_Solicit, DHCP6OptClientId, DHCP6OptDNSServers,
     DHCP6OptIA_NA, DHCP6OptIA_PD, DHCP6OptIAAddress, DHCP6OptRapidCommit,
     DHCP6OptServerId, DHCP6OptStatusCode, DUID_LL)
@@ -202,6 +202,13 @@ class Answers(unittest.TestCase):
         self.assertEqual(given["2001:db8::66"], 0)
         self.assertGreater(given["2001:db8::a"], 0)
 
+    def test_confirm(self):
+        for address, status in (("2001:db8::a", 0), ("2001:db8::66", 4)):
+            _, answer = self.ask(DHCP6, self.dhcp6(
+                DHCP6_Confirm, DHCP6OptIA_NA(iaid=7, ianaopts=[
+                    DHCP6OptIAAddress(addr=address)])))
+            self.assertEqual(answer[DHCP6OptStatusCode].statuscode, status)
+
     def test_no_prefixes(self):
         _, answer = self.ask(DHCP6, self.dhcp6(DHCP6_Solicit,
                                                DHCP6OptIA_PD(iaid=9)))
@@ -219,6 +226,8 @@ class Answers(unittest.TestCase):
         """RFC 8415 16."""
         self.refuse(DHCP6, self.dhcp6(DHCP6_Solicit, client=False), ENOENT)
         self.refuse(DHCP6, self.dhcp6(DHCP6_Request), ENOENT)
+        self.refuse(DHCP6, self.dhcp6(DHCP6_Confirm, DHCP6OptIA_NA(iaid=7)),
+                    ENOENT)    # 18.3.3
         self.refuse(DHCP6, self.dhcp6(DHCP6_Solicit, self.server_id()), ENOENT)
 
     # ---- Neighbour discovery ----
