@@ -50,19 +50,19 @@ class Topology:
                     if rng.random() < 0.9:
                         self.weft('router', 'attach', router, '--subnet',
                                   subnet, '--project', project)
-        groups = [self.name('g', i) for i in range(rng.randint(1, 4))]
+        groups = [self.name('g', i) for i in range(rng.randint(1, 3))]
         for group in groups:
             self.weft('security-group', 'create', group, '--project', project)
             self.groups.append((project, group))
-        for i in range(rng.randint(1, 8)):
+        for i in range(rng.randint(2, 10)):
             self.build_rule(project, groups, i)
-        for i in range(rng.randint(2, 6)):
+        for i in range(rng.randint(3, 6)):
             self.build_port(project, networks, groups, i)
 
     def build_rule(self, project, groups, index):
         rng = self.random
         arguments = ['--group', rng.choice(groups), '--direction',
-                     'in' if rng.random() < 0.8 else 'out']
+                     'in' if rng.random() < 0.85 else 'out']
         proto = rng.choice(['tcp', 'udp', 'icmp', 'any'])
         if proto != 'any':
             arguments += ['--proto', proto]
@@ -77,7 +77,8 @@ class Topology:
                           else '--to-group', rng.choice(groups)]
         elif where < 0.8:
             cidr = rng.choice(['10.0.0.0/8', '10.1.0.0/24', '10.0.0.2/31',
-                               '0.0.0.0/0', 'fd00::/16', '::/0'])
+                               '0.0.0.0/0', '0.0.0.0/0', 'fd00::/16', '::/0',
+                               '::/0'])
             arguments += ['--from' if arguments[3] == 'in' else '--to', cidr]
         self.weft('security-rule', 'create', *arguments, '--project', project,
                   check=False)    # The same rule twice is refused.
@@ -87,7 +88,8 @@ class Topology:
         rng = self.random
         name = f'{self.tag}-{project[0]}p{index}'
         arguments = ['--network', rng.choice(networks)[0]]
-        for group in rng.sample(groups, rng.randint(0, min(2, len(groups)))):
+        for group in rng.sample(groups, min(rng.choice([0, 1, 1, 1, 2, 2]),
+                                            len(groups))):
             arguments += ['--group', group]
         self.weft('port', 'create', name, *arguments, '--project', project)
         self.ports.append((project, name, rng.choice(self.hosts)))
@@ -103,7 +105,13 @@ def random_packet(rng, tables, port, make):
     everyone = [(n, ip) for (n, ip) in tables.owner if ip.version ==
                 src.version]
     same = [x for x in everyone if x[0] == row['network']]
-    network, dst = rng.choice(same if same and rng.random() < 0.5
+    # Mostly to plugged ports, or few packets would get anywhere.
+    likely = [x for x in everyone if tables.owner[x] != port and
+              tables.owner[x] in tables.bound]
+    if likely and rng.random() < 0.8:
+        everyone = likely
+        same = [x for x in likely if x in same]
+    network, dst = rng.choice(same if same and rng.random() < 0.6
                               else everyone)
     if rng.random() < 0.05:
         dst = ipaddress.ip_address(int(dst) + rng.randint(1, 9))
@@ -120,15 +128,20 @@ def random_packet(rng, tables, port, make):
         eth_dst = '02:aa:bb:cc:dd:ee'
     spoof = rng.random()
     if spoof < 0.04:
-        src = rng.choice(everyone)[1]
+        src = rng.choice([x[1] for x in tables.owner
+                          if x[1].version == src.version])
     elif spoof < 0.08:
         eth_src = '02:de:ad:be:ef:00'
     v6 = src.version == 6
     proto = rng.choice([6, 17, 58 if v6 else 1])
     if proto in (6, 17):
         a = rng.randint(2000, 60000)
+        wanted = [r for r in tables.rules if r['protocol'] == proto]
         b = rng.choice([1, 21, 22, 23, 80, 81, 999, 1000, 1023, 1024, 1500,
                         1501, 40000, 65535])
+        if wanted and rng.random() < 0.5:
+            rule = rng.choice(wanted)
+            b = max(1, rng.choice([rule['port_first'], rule['port_last']]))
     else:
         a, b = (128 if v6 else 8), 0
     return make(eth_src=eth_src, eth_dst=eth_dst, src=src, dst=dst,

@@ -3,6 +3,7 @@
 network namespace.  The namespaces have no addresses, so no kernel answers for
 them; who sends what is ours alone."""
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -24,20 +25,28 @@ TAG_SIZE = 16
 QUIET_S = 0.3    # Nothing more came for so long: nothing more will.
 
 
-def open_inside(netns, interface):
-    """A raw socket on an interface in a namespace."""
-    with open('/proc/self/ns/net', 'rb') as here, \
+@contextlib.contextmanager
+def inside(netns):
+    """In a namespace meanwhile, as far as this thread is concerned: sockets
+    made there stay there."""
+    with open('/proc/thread-self/ns/net', 'rb') as here, \
             open(f'/run/netns/{netns}', 'rb') as there:
         if LIBC.setns(there.fileno(), CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), f'setns {netns}')
         try:
-            raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
-                                socket.htons(3))
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-            raw.bind((interface, 0))
+            yield
         finally:
             if LIBC.setns(here.fileno(), CLONE_NEWNET) != 0:
                 os._exit(1)
+
+
+def open_inside(netns, interface):
+    """A raw socket on an interface in a namespace."""
+    with inside(netns):
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
+                            socket.htons(3))
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        raw.bind((interface, 0))
     return raw
 
 

@@ -39,6 +39,13 @@ test_questions(void **state)
               "nw_ttl=64,tp_src=40000,tp_dst=22,ct_state=trk|new,"
               "ct_nw_src=10.0.0.2,ct_nw_dst=10.0.0.3,ct_nw_proto=6,"
               "ct_tp_src=40000,ct_tp_dst=22");
+    /* Ports of UDP have names of their own: tp_src is TCP's. */
+    packet.protocol = 17;
+    trace_format_flow(&packet, 5, "10.78.0.1", flow);
+    assert_non_null(strstr(flow, ",udp_src=40000,udp_dst=22,"));
+    packet.protocol = 132;
+    trace_format_flow(&packet, 5, "10.78.0.1", flow);
+    assert_non_null(strstr(flow, ",sctp_src=40000,sctp_dst=22,"));
     packet = packet_of("fd00::2", "fd00::3", 58);
     memset(&packet.port, 0, sizeof packet.port);
     packet.vni = 0x1c5a37;
