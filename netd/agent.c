@@ -34,6 +34,7 @@
 /* A guest in a namespace can set its end up and down all day long. */
 #define LINKS_REST_NS (100 * NS_PER_MS)
 #define FLUSH_RETRY_NS NS_PER_S
+#define UNDERLAY_MTU_MAX 65535u /* Of IP; "lo" has one more. */
 
 struct agent {
     struct agent_options options;
@@ -134,6 +135,9 @@ agent_read_underlay(struct agent *agent)
     if (link_mtu_of_address(agent->link, agent->options.tunnel_address, &mtu) !=
         0) {
         mtu = 0;
+    }
+    if (mtu > UNDERLAY_MTU_MAX) {
+        mtu = UNDERLAY_MTU_MAX;
     }
     if (mtu != agent->underlay_mtu) {
         log_info("netd", "underlay address=%s mtu=%u",
