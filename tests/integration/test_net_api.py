@@ -128,10 +128,13 @@ class Forms(Case):
             self.assertIn(word, script)
 
     def test_hosts(self):
-        hosts = self.weft_json('net', 'hosts')['netHosts']
+        def up():
+            hosts = self.weft_json('net', 'hosts')['netHosts']
+            return hosts if {host['state'] for host in hosts} == {'UP'} \
+                else None
+        hosts = weft_testbed.wait_for('the hosts to be up', up)
         self.assertEqual([host['name'] for host in hosts],
                          ['netHosts/h1', 'netHosts/h2'])
-        self.assertEqual({host['state'] for host in hosts}, {'UP'})
         self.assertEqual({host['underlayMtu'] for host in hosts}, {1600})
         got = self.two.hosts.GetNetHost(
             net_host_pb2.GetNetHostRequest(name='netHosts/h1'),

@@ -181,8 +181,9 @@ class Rows(unittest.TestCase):
         row = select('Attachment')[0]
         for kind in ('vhost_user', 'nbd', 'vhost_user'):
             update('Attachment', row, kind=kind)
-        wait_for('the socket', lambda: select('Attachment_Status')[0][
-            'uri'].endswith('.sock'))
+        wait_for('the socket', lambda: any(
+            status['uri'].endswith('.sock')
+            for status in select('Attachment_Status')))
         update('Attachment', row, host='h3')
         wait_for('the other host', lambda: [
             (status['host'], status['state'])
@@ -419,6 +420,9 @@ class Places(unittest.TestCase):
         wait_for('the disks to be empty', lambda: {
             row['replica_count'] for row in select('Disk_Status')} == {0})
         names = [f'full{number}' for number in range(31)]
+        # After the volumes have gone: their places are free a little later.
+        self.addCleanup(wait_for, 'the disks to be empty again', lambda: {
+            row['replica_count'] for row in select('Disk_Status')} == {0})
         for name in names:
             self.addCleanup(TESTBED.drop, name)
         done = [TESTBED.weft('volume', 'create', name, '--size', '1M',
