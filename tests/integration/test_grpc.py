@@ -536,9 +536,14 @@ class Watches(Case):
         self.assertEqual(event.host, 'hosts/h1')
         self.assertNotEqual(event.message, '')
         stream.cancel()
-        listed = self.two.events.ListEvents(
-            event_pb2.ListEventsRequest(page_size=1000), timeout=TIMEOUT)
-        self.assertIn(event.name, [item.name for item in listed.events])
+
+        def list_events():
+            # The other host's database server may be a moment behind.
+            listed = self.two.events.ListEvents(
+                event_pb2.ListEventsRequest(page_size=1000), timeout=TIMEOUT)
+            return listed if event.name in [
+                item.name for item in listed.events] else None
+        listed = wait_for('the other host to list it', list_events)
         times = [(item.time.seconds, item.time.nanos)
                  for item in listed.events]
         self.assertEqual(times, sorted(times, reverse=True))
@@ -553,10 +558,11 @@ class Operations(Case):
         self.assertEqual(operation.method, 'CreateVolume')
         self.assertEqual(operation.target, self.name('w'))
         done = self.wait(operation, self.two)
-        got = self.one.operations.GetOperation(
-            operation_pb2.GetOperationRequest(name=done.name),
-            timeout=TIMEOUT)
-        self.assertTrue(got.done)
+        # The other host's database server may be a moment behind.
+        wait_for('the other host to know', lambda:
+                 self.one.operations.GetOperation(
+                     operation_pb2.GetOperationRequest(name=done.name),
+                     timeout=TIMEOUT).done)
 
     def test_timeout(self):
         """An attach that cannot end: WaitOperation does."""
