@@ -133,7 +133,7 @@ service_cancel_ops(struct service *service)
 }
 
 void
-service_stop(struct service *service)
+service_refuse(struct service *service)
 {
     service->is_stopping = true;
     service_cancel_ops(service);

@@ -84,8 +84,8 @@ WEFT_MUST_CHECK int service_init(struct service *service,
                                  struct err *err);
 /* Refuses new calls, cancels changes and those that wait in gRPC.  What else
  * the user holds open it has to finish itself. */
-void service_stop(struct service *service);
-/* After service_stop(): turns the loop until all calls have been answered. */
+void service_refuse(struct service *service);
+/* After service_refuse(): turns the loop until all calls have been answered. */
 void service_done(struct service *service);
 
 struct service *service_of(const struct rpc_call *call);

@@ -134,7 +134,7 @@ api_stop(struct api *api)
     api->service.is_stopping = true;
     api_watch_stop_all(api);
     api_wait_stop_all(api);
-    service_stop(&api->service);
+    service_refuse(&api->service);
 }
 
 void

@@ -149,7 +149,7 @@ netd_api_stop(struct netd_api *api)
     net_wait_stop_all(api);
     net_trace_stop_all(api);
     net_gc_stop(api->gc);
-    service_stop(&api->service);
+    service_refuse(&api->service);
 }
 
 void
