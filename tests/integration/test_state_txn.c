@@ -13,26 +13,15 @@
 #include "tests/unit/unit.h"
 
 static struct ovsdb ovsdb;
+static unsigned server_count = 1;
 
 static int
-setup_servers(unsigned count)
+setup(void **unused)
 {
-    ovsdb_start(&ovsdb, &(struct ovsdb_options){ .server_count = count });
+    (void)unused;
+    ovsdb_start(&ovsdb,
+                &(struct ovsdb_options){ .server_count = server_count });
     return 0;
-}
-
-static int
-setup_standalone(void **unused)
-{
-    (void)unused;
-    return setup_servers(1);
-}
-
-static int
-setup_raft(void **unused)
-{
-    (void)unused;
-    return setup_servers(3);
 }
 
 static int
@@ -410,10 +399,10 @@ main(int argc, char *argv[])
     };
 
     if (argc > 1 && strcmp(argv[1], "raft") == 0) {
-        return cmocka_run_group_tests_name(
-            "state transactions, three servers in Raft", tests, setup_raft,
-            teardown);
+        server_count = 3;
     }
-    return cmocka_run_group_tests_name("state transactions, one server", tests,
-                                       setup_standalone, teardown);
+    return cmocka_run_group_tests_name(
+        server_count == 1 ? "state transactions, one server"
+                          : "state transactions, three servers in Raft",
+        tests, setup, teardown);
 }
