@@ -21,11 +21,13 @@
 #include "netd/flow/flow.h"
 #include "netd/link/link.h"
 #include "netd/packet_in/packet_in.h"
+#include "netd/peers.h"
 #include "netd/sync/cloud.h"
 #include "netd/sync/follow.h"
 #include "netd/sync/report.h"
 #include "netd/sync/vswitch.h"
 #include "netd/trace.h"
+#include "netd/zones.h"
 
 /* Bytes around a packet of a network: outer IPv4, UDP, Geneve with one option
  * of 8 bytes, and the inner Ethernet header (N23). */
@@ -33,13 +35,12 @@
 #define TICK_NS NS_PER_S
 /* A guest in a namespace can set its end up and down all day long. */
 #define LINKS_REST_NS (100 * NS_PER_MS)
-#define FLUSH_RETRY_NS NS_PER_S
 #define UNDERLAY_MTU_MAX 65535u /* Of IP; "lo" has one more. */
 
 struct agent {
     struct agent_options options;
     struct loop_runner runner; /* Behind those of all whom it listens to. */
-    struct loop_timer wake, tick, advertise, links;
+    struct loop_timer wake, tick, advertise, links, probe;
     bool is_dirty;
     bool is_complete; /* As flow was told. */
     bool is_stopping;
@@ -53,26 +54,22 @@ struct agent {
     struct follow *follow;
     struct compile *compile;
     struct flow_switch *flow;
+    struct zones *zones;
     struct state *api_state;
     struct netd_api *api;
     struct switch_trace *trace;
     struct counts *counts;
+    struct peers *peers;
+    struct peers_prober prober;
 
     struct cloud_listener cloud_listener;
     struct vswitch_listener vswitch_listener;
     struct link_listener link_listener;
     struct bind_listener bind_listener;
     struct flow_listener flow_listener;
-    struct list flushes; /* struct agent_flush, under way. */
+    struct zones_listener zones_listener;
     uint32_t underlay_mtu;
     uint64_t links_ns; /* When links were last looked at. */
-};
-
-struct agent_flush {
-    struct flow_flush flush;
-    struct agent *agent;
-    struct loop_timer retry;
-    struct list node;
 };
 
 static void
@@ -92,11 +89,32 @@ agent_woken(struct loop_timer *timer)
 
 /* ---- From the Weft database ---- */
 
+/* Who is at the other ends of tunnels, and who stirs there. */
+static void
+agent_tell_peers(struct agent *agent, const struct state_row *row)
+{
+    uint64_t now_ns = loop_now_ns();
+
+    if (row->table == STATE_TABLE_BINDING) {
+        peers_heard(agent->peers, state_binding_from(row)->host, now_ns);
+    } else if (row->table == STATE_TABLE_NET_HOST) {
+        const struct state_net_host *host = state_net_host_from(row);
+        bool is_other = strcmp(host->host, agent->options.host) != 0;
+        struct in_addr address = { 0 };
+        if (host->enabled && is_other) {
+            (void)inet_pton(AF_INET, host->encap_ip, &address);
+        }
+        peers_put(agent->peers, &row->uuid, host->host, ntohl(address.s_addr),
+                  now_ns);
+    }
+}
+
 static void
 agent_put_row(struct cloud_listener *listener, const struct state_row *row)
 {
     struct agent *agent = container_of(listener, struct agent, cloud_listener);
 
+    agent_tell_peers(agent, row);
     compile_put_row(agent->compile, row);
     report_notice(agent->report, row->table, &row->uuid);
     agent_touch(agent);
@@ -108,6 +126,9 @@ agent_remove_row(struct cloud_listener *listener, enum state_table table,
 {
     struct agent *agent = container_of(listener, struct agent, cloud_listener);
 
+    if (table == STATE_TABLE_NET_HOST) {
+        peers_put(agent->peers, uuid, "", 0, 0);
+    }
     compile_delete_row(agent->compile, table, uuid);
     report_notice(agent->report, table, uuid);
     agent_touch(agent);
@@ -181,6 +202,7 @@ agent_put_local(struct bind_listener *listener, const struct bind_local *local)
     };
 
     compile_put_local(agent->compile, &port);
+    zones_limit(agent->zones, local->zone);
 }
 
 static void
@@ -198,47 +220,19 @@ agent_bind_touch(struct bind_listener *listener)
 }
 
 static void
-agent_flush_again(struct loop_timer *timer)
-{
-    struct agent_flush *mine = container_of(timer, struct agent_flush, retry);
-
-    flow_flush_zone(mine->agent->flow, &mine->flush);
-}
-
-static void
-agent_flushed(struct flow_flush *flush, int result)
-{
-    struct agent_flush *mine = container_of(flush, struct agent_flush, flush);
-    struct agent *agent = mine->agent;
-    uint32_t zone = flush->zone;
-
-    if (result != 0) {
-        log_warning("netd",
-                    "the switch did not empty a conntrack zone, trying again; "
-                    "its port waits zone=%u result=%d",
-                    zone, result);
-        loop_timer_set(agent->options.loop, &mine->retry,
-                       loop_now_ns() + FLUSH_RETRY_NS);
-        return;
-    }
-    list_remove(&mine->node);
-    free(mine);
-    bind_zone_flushed(agent->bind, zone);
-}
-
-static void
-agent_flush_zone(struct bind_listener *listener, uint32_t zone)
+agent_empty_zone(struct bind_listener *listener, uint32_t zone)
 {
     struct agent *agent = container_of(listener, struct agent, bind_listener);
-    struct agent_flush *mine = calloc(1, sizeof *mine);
 
-    CHECK(mine != NULL);
-    mine->agent = agent;
-    mine->flush.zone = (uint16_t)zone;
-    mine->flush.done = agent_flushed;
-    loop_timer_init(&mine->retry, agent_flush_again);
-    list_push_back(&agent->flushes, &mine->node);
-    flow_flush_zone(agent->flow, &mine->flush);
+    zones_empty(agent->zones, zone);
+}
+
+static void
+agent_zone_emptied(struct zones_listener *listener, uint32_t zone)
+{
+    struct agent *agent = container_of(listener, struct agent, zones_listener);
+
+    bind_zone_flushed(agent->bind, zone);
 }
 
 /* ---- From the switch ---- */
@@ -289,6 +283,20 @@ agent_rejected(struct flow_listener *listener, const struct flow_spec *spec,
 }
 
 static void
+agent_refused(struct flow_listener *listener)
+{
+    struct agent *agent = container_of(listener, struct agent, flow_listener);
+    struct weft_uuid *ports;
+    uint64_t *units;
+
+    size_t count = flow_refused_units(agent->flow, &units);
+    count = compile_concerned(agent->compile, units, count, &ports);
+    bind_set_refused(agent->bind, ports, count);
+    free(ports);
+    free(units);
+}
+
+static void
 agent_drift(struct flow_listener *listener, const struct flow_drift *drift)
 {
     (void)listener;
@@ -302,12 +310,24 @@ agent_drift(struct flow_listener *listener, const struct flow_drift *drift)
 }
 
 static void
+agent_limit_zones(struct agent *agent)
+{
+    zones_connected(agent->zones);
+    for (const struct local_port *local = NULL;
+         (local = compile_next_local(agent->compile, local)) != NULL;) {
+        zones_limit(agent->zones, local->zone);
+    }
+}
+
+static void
 agent_connection(struct flow_listener *listener, bool is_connected)
 {
     struct agent *agent = container_of(listener, struct agent, flow_listener);
 
     if (is_connected) {
         log_info("netd", "the switch answers");
+        peers_start_over(agent->peers, loop_now_ns());
+        agent_limit_zones(agent);
     } else {
         log_warning("netd", "no connection to the switch, trying again");
     }
@@ -331,6 +351,35 @@ agent_advertise(struct loop_timer *timer)
     }
     loop_timer_set(agent->options.loop, timer,
                    loop_now_ns() + PACKET_IN_ADVERTISE_S * NS_PER_S);
+}
+
+/* ---- To other hosts ---- */
+
+static void
+agent_probe(struct peers_prober *prober, uint32_t address)
+{
+    struct agent *agent = container_of(prober, struct agent, prober);
+
+    /* What is lost is sent again. */
+    (void)!flow_probe_tunnel(agent->flow,
+                             compile_self(agent->compile)->tunnel_ofport,
+                             address);
+}
+
+static void
+agent_probe_peers(struct agent *agent)
+{
+    uint64_t next_ns = peers_step(agent->peers, loop_now_ns());
+
+    if (next_ns != PEERS_NEVER) {
+        loop_timer_set(agent->options.loop, &agent->probe, next_ns);
+    }
+}
+
+static void
+agent_probe_due(struct loop_timer *timer)
+{
+    agent_probe_peers(container_of(timer, struct agent, probe));
 }
 
 /* ---- The turn ---- */
@@ -360,6 +409,9 @@ agent_update_self(struct agent *agent)
     };
 
     (void)snprintf(self.host, sizeof self.host, "%s", agent->options.host);
+    if (self.tunnel_ofport != compile_self(agent->compile)->tunnel_ofport) {
+        peers_start_over(agent->peers, loop_now_ns());
+    }
     compile_set_self(agent->compile, &self);
 }
 
@@ -403,6 +455,7 @@ agent_run(struct loop_runner *runner)
     if (compile_is_dirty(agent->compile)) {
         compile_run(agent->compile);
     }
+    agent_probe_peers(agent); /* Ahead of flows that need the way. */
     uint64_t version = flow_commit(agent->flow);
     if (is_complete && cloud_is_complete(agent->cloud)) {
         bind_committed(agent->bind, version);
@@ -475,13 +528,14 @@ agent_init_listeners(struct agent *agent)
     agent->bind_listener = (struct bind_listener){
         .put = agent_put_local,
         .remove = agent_remove_local,
-        .flush = agent_flush_zone,
+        .flush = agent_empty_zone,
         .touch = agent_bind_touch,
     };
     agent->flow_listener = (struct flow_listener){
         .confirmed = agent_confirmed,
         .packet_in = agent_packet_in,
         .rejected = agent_rejected,
+        .refused = agent_refused,
         .drift = agent_drift,
         .connection = agent_connection,
     };
@@ -534,7 +588,15 @@ agent_open_flow(struct agent *agent, struct err *err)
         .listener = &agent->flow_listener,
         .check_interval_s = agent->options.check_interval_s,
     };
+    struct zones_options zones = {
+        .loop = agent->options.loop,
+        .listener = &agent->zones_listener,
+        .run_dir = agent->options.switch_run_dir,
+        .datapath = agent->options.datapath,
+        .limit = agent->options.port_connections,
+    };
 
+    agent->zones_listener.emptied = agent_zone_emptied;
     (void)snprintf(target, sizeof target, "unix:%s/%s.mgmt",
                    agent->options.switch_run_dir, agent->options.bridge);
     int result = flow_new(&options, &agent->flow);
@@ -543,6 +605,8 @@ agent_open_flow(struct agent *agent, struct err *err)
         return result;
     }
     agent->compile = compile_new(flow_sink(agent->flow));
+    zones.flow = agent->flow;
+    agent->zones = zones_new(&zones);
     return 0;
 }
 
@@ -596,7 +660,8 @@ static int
 agent_open_api(struct agent *agent, struct err *err)
 {
     const struct agent_options *options = &agent->options;
-    struct state_options state = { .remotes = options->remotes };
+    struct state_options state = { .remotes = options->remotes,
+                                   .has_lookups = true };
     struct netd_api_options api = {
         .loop = options->loop,
         .listen = options->listen,
@@ -637,15 +702,18 @@ agent_new(const struct agent_options *options, struct err *err,
 
     CHECK(agent != NULL);
     agent->options = *options;
-    list_init(&agent->flushes);
     loop_timer_init(&agent->wake, agent_woken);
     loop_timer_init(&agent->tick, agent_tick);
     loop_timer_init(&agent->advertise, agent_advertise);
     loop_timer_init(&agent->links, agent_links_due);
+    loop_timer_init(&agent->probe, agent_probe_due);
+    agent->prober.probe = agent_probe;
+    agent->peers = peers_new(&agent->prober, loop_now_ns());
     agent_init_listeners(agent);
     if (inet_pton(AF_INET, options->tunnel_address, &address) != 1) {
         err_set(err, "[tunnel] address: \"%s\" is not an IPv4 address",
                 options->tunnel_address);
+        peers_free(agent->peers);
         free(agent);
         return -EINVAL;
     }
@@ -688,14 +756,8 @@ agent_free(struct agent *agent)
     netd_api_free(agent->api);
     switch_trace_free(agent->trace);
     state_close(agent->api_state);
+    zones_free(agent->zones); /* While all else is there. */
     loop_remove_runner(agent->options.loop, &agent->runner);
-    LIST_FOREACH (node, &agent->flushes) {
-        struct agent_flush *mine = container_of(node, struct agent_flush, node);
-        flow_flush_cancel(agent->flow, &mine->flush);
-        loop_timer_cancel(agent->options.loop, &mine->retry);
-        list_remove(node);
-        free(mine);
-    }
     cloud_free(agent->cloud); /* Settles all transactions. */
     vswitch_free(agent->vswitch);
     link_free(agent->link);
@@ -707,8 +769,10 @@ agent_free(struct agent *agent)
     loop_timer_cancel(agent->options.loop, &agent->tick);
     loop_timer_cancel(agent->options.loop, &agent->advertise);
     loop_timer_cancel(agent->options.loop, &agent->links);
+    loop_timer_cancel(agent->options.loop, &agent->probe);
     flow_free(agent->flow);
     compile_free(agent->compile);
     counts_free(agent->counts);
+    peers_free(agent->peers);
     free(agent);
 }

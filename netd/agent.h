@@ -36,6 +36,7 @@ struct agent_options {
     const char *tunnel_address;
     const char *switch_database, *switch_run_dir, *bridge, *datapath;
     uint32_t check_interval_s;
+    uint32_t port_connections; /* At most, of one port. */
     const char *const *listen; /* Ends with NULL; may be empty. */
     const char *state_dir;
     const char *version;

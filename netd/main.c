@@ -39,6 +39,8 @@ netd_start(struct daemon *daemon, struct err *err)
         .check_interval_s =
             (uint32_t)(config_u64(config, "switch", "check_interval") /
                        NS_PER_S),
+        .port_connections =
+            (uint32_t)config_u64(config, "switch", "port_connections"),
         .listen = daemon->listen,
         .state_dir = config_string(config, "paths", "state_dir"),
         .version = daemon->version,

@@ -69,6 +69,15 @@ const struct config_option netd_options[] = {
       .max = 86400ull * 1000000000,
       .doc = "How often the switch's flows are compared with what they should "
              "be, and repaired; whole seconds." },
+    { .section = "switch",
+      .key = "port_connections",
+      .type = CONFIG_UINT,
+      .default_text = "50000",
+      .min = 100,
+      .max = 10000000,
+      .doc = "How many connections of one port are tracked at once, so that no "
+             "guest fills the table of all.  More than that are not admitted "
+             "until others have ended." },
     { .section = "api",
       .key = "listen",
       .type = CONFIG_STRING,

@@ -291,10 +291,49 @@ api_list_begin(struct api_list *list, struct rpc_call *call,
            api_filter_parse(call, descriptor, filter, &list->filter);
 }
 
+static int
+list_compare_keys(const struct api_list *list, const char *a, const char *b)
+{
+    return list->descending ? strcmp(b, a) : strcmp(a, b);
+}
+
+static void
+list_sort(struct api_list *list)
+{
+    if (list->count > 0) {
+        qsort(list->items, list->count, sizeof *list->items,
+              list->descending ? list_compare_descending : list_compare);
+    }
+}
+
+bool
+api_list_wants(const struct api_list *list, const char *key)
+{
+    return (list->after[0] == '\0' ||
+            list_compare_keys(list, key, list->after) > 0) &&
+           (list->last == NULL || list_compare_keys(list, key, list->last) < 0);
+}
+
+/* Of very many only those that the page and its token need are kept. */
+static void
+list_prune(struct api_list *list)
+{
+    size_t kept = (size_t)list->page_size + 1;
+
+    if (list->count >= 2 * kept) {
+        list_sort(list);
+        list->count = kept;
+        list->last = list->items[kept - 1].key;
+    }
+}
+
 void
 api_list_add(struct api_list *list, ProtobufCMessage *item, const char *key)
 {
-    if (!api_filter_matches(list->filter, item)) {
+    if (key == NULL) {
+        key = list_key(item);
+    }
+    if (!api_list_wants(list, key) || !api_filter_matches(list->filter, item)) {
         return;
     }
     if (list->count == list->capacity) {
@@ -303,39 +342,28 @@ api_list_add(struct api_list *list, ProtobufCMessage *item, const char *key)
             realloc(list->items, list->capacity * sizeof *list->items);
         CHECK(list->items != NULL);
     }
-    list->items[list->count++] = (struct api_list_item){
-        .message = item,
-        .key = key != NULL ? key : list_key(item),
-    };
+    list->items[list->count++] =
+        (struct api_list_item){ .message = item, .key = key };
+    list_prune(list);
 }
 
 void
 api_list_page(struct api_list *list, ProtobufCMessage ***ret_items,
               size_t *ret_count, char **ret_next_token)
 {
-    int (*compare)(const void *, const void *) =
-        list->descending ? list_compare_descending : list_compare;
-    const struct api_list_item after = { .key = list->after };
-    size_t first = 0, count;
+    size_t count = list->count;
 
-    if (list->count > 0) {
-        qsort(list->items, list->count, sizeof *list->items, compare);
-    }
-    while (list->after[0] != '\0' && first < list->count &&
-           compare(&list->items[first], &after) <= 0) {
-        first++;
-    }
-    count = list->count - first;
+    list_sort(list);
     *ret_next_token = reply_text(&list->arena, "%s", "");
     if (count > list->page_size) {
         count = list->page_size;
         *ret_next_token = reply_text(&list->arena, "%08x-%s", list->token_check,
-                                     list->items[first + count - 1].key);
+                                     list->items[count - 1].key);
     }
     *ret_items =
         reply_alloc(&list->arena, (count + 1) * sizeof(ProtobufCMessage *));
     for (size_t i = 0; i < count; i++) {
-        (*ret_items)[i] = list->items[first + i].message;
+        (*ret_items)[i] = list->items[i].message;
     }
     *ret_count = count;
 }

@@ -17,6 +17,9 @@
 #include "lib/base/units.h"
 #include "service/service.h"
 
+/* The longest that a change waits for the database. */
+#define API_TXN_MAX_NS (600 * NS_PER_S)
+
 static void
 api_op_end(struct api_op *op)
 {
@@ -161,12 +164,28 @@ api_op_start(struct rpc_call *call, const ProtobufCMessage *request,
     }
 }
 
+/* While the database is away a change waits as long as its client does, so that
+ * it happens when the database is back; but for the last eighth, in which the
+ * client hears that it did not. */
+static uint64_t
+api_op_deadline(const struct rpc_call *call)
+{
+    uint64_t now_ns = loop_now_ns(), client_ns = rpc_call_deadline_ns(call);
+
+    if (client_ns == UINT64_MAX) {
+        return now_ns + API_TXN_NS;
+    }
+    uint64_t left_ns = client_ns > now_ns ? client_ns - now_ns : 0;
+    left_ns -= left_ns / 8;
+    return now_ns + (left_ns < API_TXN_MAX_NS ? left_ns : API_TXN_MAX_NS);
+}
+
 struct api_op *
 api_op_new(struct rpc_call *call, const ProtobufCMessage *request,
            const char *request_id, const struct api_op_options *options)
 {
     struct service *service = service_of(call);
-    uint64_t deadline_ns = loop_now_ns() + API_TXN_NS;
+    uint64_t deadline_ns = api_op_deadline(call);
 
     if (api_refuse_if_stopping(call)) {
         return NULL;

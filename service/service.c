@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <time.h>
 
 #include "lib/base/container_of.h"
@@ -71,6 +72,26 @@ service_queue_ready(struct loop_fd *fd, short revents)
     rpc_queue_run(&service->queue);
 }
 
+static bool
+service_gate(struct rpc_call *call)
+{
+    const struct service *service = service_of(call);
+    const struct state_status *status = state_status(service->state);
+
+    if (service->database == NULL || status->has_contents) {
+        return true;
+    }
+    rpc_call_fail_text(call, RPC_UNAVAILABLE, "DATABASE_UNAVAILABLE",
+                       "this %s has not reached the database (%s) since it "
+                       "started, and knows nothing yet%s%s; ask another host, "
+                       "or try again",
+                       service->daemon, service->database,
+                       status->last_error != 0 ? ": " : "",
+                       status->last_error != 0 ? strerror(-status->last_error)
+                                               : "");
+    return false;
+}
+
 static void
 service_fill_entries(struct service *service,
                      const struct service_table *tables)
@@ -81,7 +102,8 @@ service_fill_entries(struct service *service,
             .rpc = { .descriptor = tables[i].descriptor,
                      .methods = tables[i].methods,
                      .method_count = tables[i].count,
-                     .executor = &service->queue.executor },
+                     .executor = &service->queue.executor,
+                     .gate = service_gate },
             .service = service,
         };
         service->entry_list[i] = &service->entries[i].rpc;
@@ -96,6 +118,7 @@ service_init(struct service *service, const struct service_options *options,
         .loop = options->loop,
         .state = options->state,
         .daemon = options->daemon,
+        .database = options->database,
         .server_events.stopped = service_server_stopped,
     };
     list_init(&service->ops);

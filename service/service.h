@@ -57,7 +57,8 @@ struct service_entry {
 struct service {
     struct loop *loop;
     struct state *state;
-    const char *daemon; /* "blockd": for messages. */
+    const char *daemon;   /* "blockd": for messages. */
+    const char *database; /* See the options. */
     struct rpc_server *server;
     struct list ops; /* struct api_op */
     bool is_stopping;
@@ -75,6 +76,10 @@ struct service_options {
     struct state *state;
     const char *daemon;
     const char *const *listen; /* Borrowed until service_done(). */
+    /* As long as the rows have never been read, all calls fail, UNAVAILABLE:
+     * nobody may take what is not known yet for what is not there.  Text for
+     * messages: where the database is; NULL: handlers see to it themselves. */
+    const char *database;
     const struct service_table *tables;
 };
 
@@ -197,6 +202,7 @@ struct api_list {
     uint32_t page_size;
     uint32_t token_check; /* Of method, parent and filter. */
     const char *after;    /* Key of the last item of the page before, or "". */
+    const char *last;     /* Nothing behind this key is on the page; or NULL. */
     struct api_filter *filter;
     bool descending;
 };
@@ -206,6 +212,9 @@ bool api_list_begin(struct api_list *list, struct rpc_call *call,
                     const ProtobufCMessageDescriptor *descriptor,
                     const char *parent, int32_t page_size,
                     const char *page_token, const char *filter);
+/* Whether what has this key may be on the page: to be asked before a message is
+ * made that costs something. */
+bool api_list_wants(const struct api_list *list, const char *key);
 /* Adds it if the filter lets it through.  It lives in list->arena, and so does
  * the unique key that it is sorted by: NULL for its name. */
 void api_list_add(struct api_list *list, ProtobufCMessage *item,

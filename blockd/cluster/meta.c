@@ -23,7 +23,12 @@
 #include "lib/base/log.h"
 
 #define META_BATCH_MAX 64u
-#define META_TXN_NS (5 * NS_PER_S)
+/* A Raft server that has forwarded a transaction to a leader that is gone keeps
+ * it for twice the election timer; asked again it finds the new leader.  So the
+ * first few times are short. */
+#define META_TXN_FIRST_NS (300 * NS_PER_MS)
+#define META_TXN_LAST_NS (5 * NS_PER_S)
+#define META_TXN_SHORT 3u
 
 struct meta {
     struct mirror_meta table; /* First: the mirrors know this. */
@@ -31,14 +36,16 @@ struct meta {
     struct cluster *cluster;
     struct io *io;
     struct loop_post post;
-    pthread_mutex_t lock; /* Of the three below. */
+    pthread_mutex_t lock; /* Of the four below. */
     struct list asked;    /* struct mirror_commit */
     bool is_posted;
+    bool is_expecting;
     uint32_t notes; /* On their way. */
     bool is_sent;   /* A transaction is on its way: control thread. */
     struct list waiting;
     struct list sent;
     uint32_t sent_count;
+    uint32_t unsettled; /* Transactions since one was. */
     struct state_txn txn;
 };
 
@@ -81,21 +88,37 @@ meta_row_from_state(const struct state_mirror *row, struct mirror_row *ret_row)
 
 /* ---- Reactor ---- */
 
+/* With a commit, or NULL: one is to be expected. */
 static void
-meta_commit(struct mirror_meta *table, struct mirror_commit *op)
+meta_post(struct meta *meta, struct mirror_commit *op)
 {
-    struct meta *meta = container_of(table, struct meta, table);
     bool post;
 
-    list_init(&op->node);
     pthread_mutex_lock(&meta->lock);
-    list_push_back(&meta->asked, &op->node);
+    if (op != NULL) {
+        list_push_back(&meta->asked, &op->node);
+    } else {
+        meta->is_expecting = true;
+    }
     post = !meta->is_posted;
     meta->is_posted = true;
     pthread_mutex_unlock(&meta->lock);
     if (post) {
         loop_post_send(meta->cluster->loop, &meta->post);
     }
+}
+
+static void
+meta_commit(struct mirror_meta *table, struct mirror_commit *op)
+{
+    list_init(&op->node);
+    meta_post(container_of(table, struct meta, table), op);
+}
+
+static void
+meta_expect(struct mirror_meta *table)
+{
+    meta_post(container_of(table, struct meta, table), NULL);
 }
 
 static void
@@ -171,6 +194,7 @@ meta_new(struct cvolume *cv, struct meta **ret_meta)
     }
     meta->table.commit = meta_commit;
     meta->table.notify = meta_notify;
+    meta->table.expect = meta_expect;
     meta->cv = cv;
     meta->cluster = cv->cluster;
     meta->io = plane_io(cv->plane);
@@ -350,11 +374,24 @@ meta_done(struct state_txn *txn, int result)
         meta_settle(meta, op, verdict);
     }
     /* Whatever is not settled will be asked for again, at the same view. */
+    meta->unsettled = is_settled ? 0 : meta->unsettled + 1;
     if (is_settled && meta_has_record(meta)) {
         record_save(meta->cv, false);
     }
     cvolume_row_changed(meta->cluster, &meta->cv->volume);
     meta_send(meta);
+}
+
+static uint64_t
+meta_patience_ns(const struct meta *meta)
+{
+    uint64_t patience_ns = META_TXN_FIRST_NS;
+
+    for (uint32_t i = META_TXN_SHORT;
+         i <= meta->unsettled && patience_ns < META_TXN_LAST_NS; i++) {
+        patience_ns *= 2;
+    }
+    return patience_ns;
 }
 
 static void
@@ -386,7 +423,7 @@ meta_send(struct meta *meta)
         .build = meta_build,
         .done = meta_done,
         .comment = "mirror membership",
-        .deadline_ns = loop_now_ns() + META_TXN_NS,
+        .deadline_ns = loop_now_ns() + meta_patience_ns(meta),
     };
     state_txn_start(meta->cluster->state, &meta->txn);
 }
@@ -405,8 +442,13 @@ meta_asked(struct loop_post *post)
     struct meta *meta = container_of(post, struct meta, post);
 
     pthread_mutex_lock(&meta->lock);
+    bool is_expecting = meta->is_expecting;
+    meta->is_expecting = false;
     meta->is_posted = false;
     list_splice_back(&meta->waiting, &meta->asked);
     pthread_mutex_unlock(&meta->lock);
+    if (is_expecting) {
+        state_suspect(meta->cluster->state);
+    }
     meta_send(meta);
 }

@@ -58,9 +58,10 @@ mirror_commit_begin(struct mirror *mirror, uint32_t set, const char *why)
 }
 
 void
-mirror_commit_reread(struct mirror *mirror)
+mirror_commit_reread(struct mirror *mirror, const char *why)
 {
     CHECK(!mirror->commit_pending);
+    mirror->commit.why = why;
     mirror_commit_send(mirror, true);
 }
 
@@ -170,7 +171,7 @@ mirror_commit_advance(struct mirror *mirror)
 
     if (mirror->phase == PHASE_COMMIT_WAIT) {
         if (!io_timer_is_armed(&mirror->commit_timer)) {
-            mirror_commit_send(mirror, true);
+            mirror_commit_reread(mirror, MIRROR_WHY_UNKNOWN);
         }
         return;
     }

@@ -203,7 +203,7 @@ mirror_gate_row_is_old(struct mirror *mirror)
             continue;
         }
         if (mirror->options.resume && !mirror->row_read) {
-            mirror_commit_reread(mirror); /* Our record was behind (S22). */
+            mirror_commit_reread(mirror, "our record was behind"); /* S22 */
         } else {
             mirror_die(mirror, -ENXIO,
                        "a replica remembers a newer membership than the "
@@ -320,8 +320,7 @@ mirror_gate_judge(struct mirror *mirror)
     if (mirror->commit_unknown) {
         bool shrink = result.action == DECIDE_COMMIT;
         mirror_commit_begin(mirror, shrink ? result.set : mirror->row.in_sync,
-                            shrink ? "a replica failed"
-                                   : "settles an unknown outcome");
+                            shrink ? "a replica failed" : MIRROR_WHY_UNKNOWN);
         return;
     }
     switch (result.action) {

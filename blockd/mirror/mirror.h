@@ -96,6 +96,9 @@ struct mirror_meta {
      * copied before it returns. */
     void (*notify)(struct mirror_meta *meta, struct mirror *mirror,
                    const char *kind, const char *text);
+    /* Optional.  A replica does not answer, and a commit may be needed soon:
+     * time to see whether the database does. */
+    void (*expect)(struct mirror_meta *meta);
 };
 
 /* ---- Requests ---- */

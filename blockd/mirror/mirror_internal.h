@@ -361,8 +361,10 @@ bool mirror_slow_is_wanted(const struct mirror *mirror);
 void mirror_slow_tick(struct mirror *mirror, uint64_t now_ns);
 
 /* ---- commit.c ---- */
+#define MIRROR_WHY_UNKNOWN "settles an unknown outcome"
 void mirror_commit_begin(struct mirror *mirror, uint32_t set, const char *why);
-void mirror_commit_reread(struct mirror *mirror);
+/* A commit that changes nothing but the view. */
+void mirror_commit_reread(struct mirror *mirror, const char *why);
 void mirror_commit_advance(struct mirror *mirror);
 /* The row as it is now; the gate is closed. */
 void mirror_row_adopt(struct mirror *mirror, const struct mirror_row *row);

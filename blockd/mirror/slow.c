@@ -23,7 +23,9 @@
  *       drain and the set be committed without it.
  *   (3) Not below min_in_sync: it is better to be slow than to stand still.  It
  *       may come back after a wait that doubles each time (hysteresis).
- *   (4) In all phases: reconciles and rounds wait for replicas, too. */
+ *   (4) In all phases: reconciles and rounds wait for replicas, too.
+ *   (5) After half the limit the database is told that it may be needed: what
+ *       ends a replica's host may end the database server that we talk to. */
 
 #define PATIENCE 4u
 #define PROBE_DEADLINE_NS (30 * NS_PER_S)
@@ -212,9 +214,31 @@ mirror_probe_done(struct store_req *req)
     }
 }
 
+/* ---- The tick ---- */
+
+/* Whether a replica has kept silent for half the limit. */
+static bool
+mirror_slow_begins(const struct mirror *mirror, uint64_t now_ns)
+{
+    for (uint32_t i = 0; i < STORE_REPLICAS_MAX; i++) {
+        const struct mirror_replica *replica = &mirror->replica[i];
+        if (replica->busy != 0 &&
+            now_ns - replica->progress_ns > mirror->options.slow_ns / 2) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void
 mirror_slow_tick(struct mirror *mirror, uint64_t now_ns)
 {
+    struct mirror_meta *meta = mirror->options.meta;
+
+    if (meta->expect != NULL && mirror->row.replica_count > 1 &&
+        mirror_slow_begins(mirror, now_ns)) {
+        meta->expect(meta);
+    }
     mirror_slow_writes(mirror, now_ns);
     uint32_t hung = mirror_slow_hung(mirror, now_ns);
     if (hung != 0) {

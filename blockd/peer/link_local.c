@@ -338,8 +338,8 @@ slot_returned(struct io_post *post)
     list_remove(&slot->node);
     list_push_back(&local->free, &slot->node);
 
-    while (!list_is_empty(&local->queue)) {
-        struct list *node = list_pop_front(&local->queue);
+    struct list *node;
+    while ((node = list_pop_front(&local->queue)) != NULL) {
         if (!local_send(local, container_of(node, struct store_req, node))) {
             list_push_front(&local->queue, node);
             break;

@@ -255,6 +255,9 @@ const uint8_t *table_entry(const struct store *store, uint32_t slot);
 struct overlay *table_overlay(const struct store *store, uint32_t slot);
 /* Applies a record of the journal to the pages, and marks them dirty. */
 void table_apply_page(struct store *store, const struct disk_record *record);
+/* Recovery: raises the touch sequence of a region, in the pages. */
+void table_touch(struct store *store, uint32_t owner, uint32_t region,
+                 uint64_t sequence);
 /* Applies a slot's record, just appended, to the overlay (made if needed). */
 void table_apply(struct store *store, const struct disk_record *record);
 /* F has moved: applies the blocks between to the pages. */

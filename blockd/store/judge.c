@@ -12,6 +12,10 @@
  *   else                SUSPECT if the extent was hot, or else rot: DATA with a
  *                       CRC that the disk does not have
  *
+ * What counts from beyond the hole makes the slot as new as its record, and a
+ * discard touches the region, as if it had been replayed: other replicas may
+ * have nothing of it, and must see that something is news (S4).
+ *
  * "Newest first" matters: the bytes under a durable discard still match the
  * data before it.  A slot that changed hands has no candidates from before
  * that (S2). */
@@ -152,6 +156,27 @@ is_data(uint8_t state)
     return state == DISK_BLOCK_DATA;
 }
 
+/* The state that a record beyond the hole would have made. */
+static void
+judge_apply_window(struct store *store, uint32_t slot,
+                   const struct judge_item *item)
+{
+    uint8_t *entry = table_page_entry(store, slot);
+
+    entry_state_set(entry, item->block, (enum disk_block_state)item->state);
+    entry_crc_set(&store->geometry, entry, item->block, item->crc);
+    if (item->sequence > entry_sequence(entry)) {
+        entry_slot(entry)->sequence = le64_make(item->sequence);
+    }
+    if (!is_data(item->state)) {
+        uint64_t logical = le64_get(entry_slot(entry)->logical);
+
+        table_touch(store, entry_owner(entry),
+                    (uint32_t)(logical / store->geometry.region_slots),
+                    item->sequence);
+    }
+}
+
 /* Whether content with 'crc' is the newest candidate that fits; applies it. */
 static void
 judge_block(struct store *store, const struct judge *judge,
@@ -172,11 +197,7 @@ judge_block(struct store *store, const struct judge *judge,
             continue;
         }
         if (is_data(item->state) && readable && item->crc == crc) {
-            entry_state_set(entry, block, DISK_BLOCK_DATA);
-            entry_crc_set(geometry, entry, block, crc);
-            if (item->sequence > entry_sequence(entry)) {
-                entry_slot(entry)->sequence = le64_make(item->sequence);
-            }
+            judge_apply_window(store, group->slot, item);
             return;
         }
         if (!is_data(item->state) && fallback == NULL) {
@@ -210,7 +231,9 @@ judge_block(struct store *store, const struct judge *judge,
     if (invalid && planted(store, PLANTED_ADOPT_FOREIGN)) {
         fallback = NULL;
     }
-    if (fallback != NULL) {
+    if (fallback != NULL && fallback->kind == JUDGE_WINDOW) {
+        judge_apply_window(store, group->slot, fallback);
+    } else if (fallback != NULL) {
         entry_state_set(entry, block, (enum disk_block_state)fallback->state);
         entry_crc_set(geometry, entry, block, 0);
     } else if (store->hot.crashed[extent] != 0 ||

@@ -187,6 +187,28 @@ apply_region(struct store *store, const struct disk_region *record)
     }
 }
 
+void
+table_touch(struct store *store, uint32_t owner, uint32_t region,
+            uint64_t sequence)
+{
+    uint32_t index =
+        region_page_find(store, owner, region / DISK_REGIONS_PER_PAGE);
+    struct disk_region record;
+    struct le64 present;
+
+    if (index == UINT32_MAX) {
+        return;
+    }
+    memcpy(&present,
+           &store->table.pages[store->geometry.replica_pages + index]
+                .entries[(size_t)(region % DISK_REGIONS_PER_PAGE) * 8],
+           sizeof(present));
+    if (sequence > le64_get(present)) {
+        record_region_make(&record, owner, region, sequence);
+        apply_region(store, &record);
+    }
+}
+
 static void
 apply_region_page(struct store *store, const struct disk_region_page *record)
 {

@@ -77,6 +77,31 @@ net_set_host_enabled(struct cli *cli, bool enabled)
 }
 
 static enum cli_exit
+net_forget(struct cli *cli)
+{
+    Weft__V1__DeleteNetHostRequest request =
+        WEFT__V1__DELETE_NET_HOST_REQUEST__INIT;
+    char name[CLI_NAME_SIZE], what[CLI_NAME_SIZE + 32], id[UUID_TEXT_SIZE];
+    ProtobufCMessage *reply;
+    enum cli_exit code =
+        cli_check_name(cli, "HOST", "netHosts", cli->arguments[0], name);
+
+    if (code != CLI_DONE) {
+        return code;
+    }
+    weft_request_id(id);
+    request.name = name;
+    request.request_id = id;
+    snprintf(what, sizeof what, "forget host \"%s\"", cli_short_name(name));
+    code = cli_call(cli, NET_HOST_SERVICE, "DeleteNetHost", &request.base, what,
+                    &reply);
+    if (code == CLI_DONE) {
+        weft_message_free(reply);
+    }
+    return code;
+}
+
+static enum cli_exit
 net_enable(struct cli *cli)
 {
     return net_set_host_enabled(cli, true);
@@ -218,5 +243,7 @@ const struct cli_command cli_net_commands[] = {
       net_enable },
     { "net", "disable", "HOST", "Keep a host out of the overlay", NULL,
       net_disable },
+    { "net", "forget", "HOST", "Forget a host that will not come back", NULL,
+      net_forget },
     { .noun = NULL },
 };

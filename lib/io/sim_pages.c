@@ -179,6 +179,8 @@ static void
 write_back_some(struct sim_disk *disk)
 {
     struct list *node = list_front(&disk->dirty);
+
+    CHECK(node != NULL);
     page_clean(disk, container_of(node, struct sim_page, dirty));
 }
 

@@ -148,7 +148,10 @@ call_handle(struct rpc_work *work)
     struct rpc_call *call = container_of(work, struct rpc_call, handle_work);
 
     if (call_enter(call)) {
-        call->route->method->handle(call, call->request);
+        rpc_gate_fn *gate = call->route->service->gate;
+        if (gate == NULL || gate(call)) {
+            call->route->method->handle(call, call->request);
+        }
         call_leave(call);
     }
     rpc_call_unref(call);

@@ -78,6 +78,10 @@ struct rpc_method {
     rpc_handler_fn *handle; /* NULL: UNIMPLEMENTED. */
 };
 
+/* Before each handler, where that would be called.  false: it has failed the
+ * call, which is not handled. */
+typedef bool rpc_gate_fn(struct rpc_call *call);
+
 /* Filled by the user, borrowed until rpc_server_free(), and usually embedded in
  * what the handlers need.  Methods of the descriptor that are missing from the
  * table answer UNIMPLEMENTED. */
@@ -86,6 +90,7 @@ struct rpc_service {
     const struct rpc_method *methods;
     size_t method_count;
     struct rpc_executor *executor; /* NULL: a thread of the server. */
+    rpc_gate_fn *gate;             /* NULL: all calls are handled. */
 };
 
 /* ---- Who calls ---- */

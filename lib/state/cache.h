@@ -2,18 +2,34 @@
 #ifndef LIB_STATE_CACHE_H
 #define LIB_STATE_CACHE_H
 
-/* The rows of a database, found by UUID and by the schema's indexes.  Private
- * to lib/state.
+/* The rows of a database, found by UUID, by the schema's indexes, and (if
+ * asked for) by lookups: columns in which many rows may be alike.  Private to
+ * lib/state.
  *
  *   (1) A row is in at most one entry; the cache owns it.
  *   (2) Two rows may be alike in an index while an update is being applied
- *       (they exchange names); never afterwards. */
+ *       (they exchange names); never afterwards.
+ *   (3) A group has at least one member. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "lib/base/list.h"
 #include "lib/state/row_class.h"
+
+/* The rows that are alike in a lookup's columns. */
+struct cache_group {
+    struct cache_group *next; /* In its bucket. */
+    uint64_t hash;
+    struct list members; /* struct cache_link */
+    size_t count;
+};
+
+struct cache_link {
+    struct list node;
+    struct cache_group *group;
+};
 
 struct cache_entry {
     struct state_row *row;
@@ -22,6 +38,7 @@ struct cache_entry {
     /* By UUID, then by each index. */
     struct cache_entry *next[1 + STATE_INDEX_MAX];
     uint64_t hash[1 + STATE_INDEX_MAX];
+    struct cache_link links[]; /* One for each lookup. */
 };
 
 struct cache_table {
@@ -30,9 +47,11 @@ struct cache_table {
     size_t count;
     size_t bucket_count; /* A power of two, or 0. */
     struct cache_entry **buckets[1 + STATE_INDEX_MAX];
+    struct cache_group **groups[STATE_LOOKUP_MAX];
 };
 
 struct cache {
+    bool has_lookups; /* Set before the first row. */
     uint64_t generation;
     struct cache_table tables[STATE_TABLE_COUNT];
 };
@@ -47,6 +66,13 @@ struct cache_entry *cache_find(const struct cache *cache,
 struct cache_entry *cache_find_by_index(const struct cache *cache,
                                         const struct state_row *key,
                                         size_t index);
+/* Rows that are alike with 'key' in the columns of a lookup, in no particular
+ * order; and how many there are. */
+struct cache_entry *cache_next_alike(const struct cache *cache,
+                                     const struct state_row *key, size_t lookup,
+                                     const struct cache_entry *previous);
+size_t cache_count_alike(const struct cache *cache, const struct state_row *key,
+                         size_t lookup);
 /* 'previous' NULL begins. */
 struct cache_entry *cache_next(const struct cache *cache,
                                enum state_table table,

@@ -24,6 +24,21 @@ so that a schema change that needs thought fails the build."""
 import json
 import sys
 
+# Columns by which rows are looked for though many may be alike in them; kept
+# by connections that ask for it (state_options.has_lookups).
+LOOKUPS = {
+    "Address": [["port"], ["router_port"], ["subnet"]],
+    "Binding": [["host"]],
+    "Follow": [["host"]],
+    "Identity_Member": [["identity"], ["group"]],
+    "Network_Route": [["network"]],
+    "Plug": [["host", "device"]],
+    "Port": [["network"], ["identity"], ["host"]],
+    "Port_Status": [["port"], ["host"]],
+    "Router_Port": [["router"]],
+    "Security_Rule": [["group"], ["peer_group"]],
+    "Subnet": [["network"]],
+}
 I64_MAX = 2**63 - 1
 U32_MAX = 2**32 - 1
 PAIRS = [("uuid", "uuid"), ("string", "string"), ("int", "int")]
@@ -137,6 +152,7 @@ class Table:
         self.columns = [Column(name, n, s)
                         for n, s in spec["columns"].items()]
         self.indexes = spec.get("indexes", [])
+        self.lookups = LOOKUPS.get(name, [])
         if len(self.columns) > 64:
             fail(f"{name}: more than 64 columns")
 
@@ -179,6 +195,9 @@ def header_table(table, out):
                f"    const struct state_{low} *previous);")
     for index in table.indexes:
         out.append(find_prototype(table, index) + ";")
+    for lookup in table.lookups:
+        out.append(next_prototype(table, lookup) + ";")
+        out.append(count_prototype(table, lookup) + ";")
     out.append("")
 
 
@@ -187,6 +206,30 @@ def find_prototype(table, index):
     return (f"const struct state_{table.low} *"
             f"state_{table.low}_find_by_{'_'.join(index)}("
             f"\n    const struct state *state, {arguments})")
+
+
+def next_prototype(table, lookup):
+    arguments = ", ".join(table.column(name).argument() for name in lookup)
+    return (f"const struct state_{table.low} *"
+            f"state_{table.low}_next_by_{'_'.join(lookup)}("
+            f"\n    const struct state *state, {arguments},"
+            f"\n    const struct state_{table.low} *previous)")
+
+
+def count_prototype(table, lookup):
+    arguments = ", ".join(table.column(name).argument() for name in lookup)
+    return (f"size_t state_{table.low}_count_by_{'_'.join(lookup)}("
+            f"\n    const struct state *state, {arguments})")
+
+
+def source_key(table, columns, out):
+    """A row with the values to look for."""
+    out.append(f"    const struct state_{table.low} key = {{\n"
+               f"        .row = {{ .table = STATE_TABLE_{table.up} }},")
+    for name in columns:
+        star = "*" if table.column(name).kind == "uuid" else ""
+        out.append(f"        .{name} = {star}{name},")
+    out.append("    };")
 
 
 def source_column(table, column):
@@ -255,14 +298,25 @@ def source_table(table, out):
     for i, index in enumerate(table.indexes):
         prototype = find_prototype(table, index)
         out.append(prototype.replace(" *state_", " *\nstate_", 1) + "\n{")
-        out.append(f"    const struct state_{low} key = {{\n"
-                   f"        .row = {{ .table = STATE_TABLE_{up} }},")
-        for name in index:
-            star = "*" if table.column(name).kind == "uuid" else ""
-            out.append(f"        .{name} = {star}{name},")
-        out.append("    };")
+        source_key(table, index, out)
         out.append(f"    return state_{low}_from(state_row_find(state, "
                    f"&key.row, {i}));\n}}\n")
+    for i, lookup in enumerate(table.lookups):
+        prototype = next_prototype(table, lookup)
+        out.append(prototype.replace(" *state_", " *\nstate_", 1) + "\n{")
+        source_key(table, lookup, out)
+        out.append(f"    return state_{low}_from(state_row_next_alike(state, "
+                   f"&key.row, {i},\n        previous == NULL ? NULL "
+                   ": &previous->row));\n}\n")
+        prototype = count_prototype(table, lookup)
+        out.append(prototype.replace("size_t ", "size_t\n", 1) + "\n{")
+        source_key(table, lookup, out)
+        out.append("    return state_row_count_alike(state, &key.row, "
+                   f"{i});\n}}\n")
+
+
+def column_mask(table, names):
+    return " | ".join(f"STATE_{table.up}_COL_{n.upper()}" for n in names)
 
 
 def source_class(table):
@@ -270,15 +324,15 @@ def source_class(table):
              f"      .size = sizeof(struct state_{table.low}),",
              f"      .column_count = {len(table.columns)},",
              f"      .columns = {table.low}_columns,"]
-    masks = []
-    for index in table.indexes:
-        masks.append(" | ".join(f"STATE_{table.up}_COL_{n.upper()}"
-                                for n in index))
+    masks = [column_mask(table, index) for index in table.indexes]
     lines.append(f"      .index_count = {len(masks)},")
     if masks:
-        lines.append("      .indexes = { " + ", ".join(masks) + " } },")
-    else:
-        lines.append("    },")
+        lines.append("      .indexes = { " + ", ".join(masks) + " },")
+    masks = [column_mask(table, lookup) for lookup in table.lookups]
+    if masks:
+        lines.append(f"      .lookup_count = {len(masks)},")
+        lines.append("      .lookups = { " + ", ".join(masks) + " },")
+    lines.append("    },")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 #ifndef LIB_STATE_PRIVATE_H
 #define LIB_STATE_PRIVATE_H
 
-/* What state.c, apply.c and txn.c share.
+/* What the files of the connection share.
  *
  * libopenvswitch keeps out of this header: its types are only named. */
 
@@ -19,6 +19,17 @@ struct jsonrpc_msg;
 struct ovsdb_cs;
 struct ovsdb_cs_update_event;
 
+/* See silence.c. */
+struct silence {
+    struct json *question; /* The number of the request; NULL: none. */
+    uint64_t look_ns;      /* Of the next look. */
+    uint64_t quiet_ns;     /* From then on patience is short again. */
+    unsigned looks;        /* Since something was heard; 0: nobody waits. */
+    unsigned doublings;
+    bool is_suspected;
+    bool is_answered; /* A question, just now. */
+};
+
 /* What one update changed: new rows are the cache's, old rows are owned. */
 struct change_set {
     struct state_change *changes;
@@ -31,16 +42,20 @@ struct state {
     struct ovsdb_cs *cs;
     uint64_t tables; /* Followed. */
     bool has_lock_name;
+    bool has_more_servers;
 
     struct cache cache;
     uint64_t seqno;     /* Of updates applied: rises with each. */
     bool is_monitoring; /* Contents have come since the last reconnect. */
     bool is_flagged;    /* We asked for everything anew. */
     unsigned condition_seqno;
-    uint64_t retry_ns; /* While there is no connection: see state.c. */
+    uint64_t retry_ns;    /* While there is no connection: see state.c. */
+    uint64_t greeting_ns; /* What the last one was given. */
+    bool is_accepted;     /* It may have said nothing yet. */
     uint64_t rng;
     char *remotes;
     uint32_t probe_ms;
+    struct silence silence;
     struct state_status status;
 
     struct list listeners;
@@ -71,7 +86,19 @@ void listen_deliver(struct state *state, const struct change_set *changes);
 void listen_prime(struct state *state);
 void listen_status(struct state *state);
 
+/* ---- silence.c ---- */
+
+/* A fresh connection, or the end. */
+void silence_reset(struct state *state);
+/* Whether a reply is to a question from here. */
+bool silence_take_answer(struct state *state, const struct jsonrpc_msg *reply);
+/* After what has arrived was read: 'has_heard', if that was anything. */
+void silence_run(struct state *state, bool has_heard);
+void silence_wait(const struct state *state);
+
 /* ---- txn.c ---- */
+
+bool txn_is_on_its_way(const struct state *state);
 
 /* The connection was lost: what had been sent has an unknown outcome. */
 void txn_lose_all(struct state *state);

@@ -14,6 +14,7 @@
 #include "lib/state/values.h"
 
 #define STATE_INDEX_MAX 2
+#define STATE_LOOKUP_MAX 4
 
 enum state_shape {
     STATE_SHAPE_SCALAR,
@@ -56,6 +57,8 @@ struct state_class {
     const struct state_column *columns;
     size_t index_count;
     uint64_t indexes[STATE_INDEX_MAX]; /* Masks of columns. */
+    size_t lookup_count;
+    uint64_t lookups[STATE_LOOKUP_MAX]; /* Likewise. */
 };
 
 extern const struct state_class state_classes[STATE_TABLE_COUNT];
@@ -128,5 +131,12 @@ const struct state_row *state_row_next(const struct state *state,
 const struct state_row *state_row_find(const struct state *state,
                                        const struct state_row *key,
                                        size_t index);
+/* 'key' has the columns of lookup 'lookup' filled. */
+const struct state_row *state_row_next_alike(const struct state *state,
+                                             const struct state_row *key,
+                                             size_t lookup,
+                                             const struct state_row *previous);
+size_t state_row_count_alike(const struct state *state,
+                             const struct state_row *key, size_t lookup);
 
 #endif /* LIB_STATE_ROW_CLASS_H */

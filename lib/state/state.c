@@ -23,10 +23,15 @@
  * connection that wants the leader can miss it for 15 s.  So as long as there
  * is no connection, its session is replaced by a fresh one: after a tenth of a
  * second at first, after two in the end, with jitter, so that a thousand hosts
- * do not come back in step. */
+ * do not come back in step.  A server that accepts us and then says nothing (a
+ * frozen one) has half a second at first, and a minute in the end, if there are
+ * others. */
 
 #define RETRY_MIN_NS UINT64_C(100000000)
 #define RETRY_MAX_NS UINT64_C(2000000000)
+#define GREETING_MIN_NS UINT64_C(500000000)
+#define GREETING_MAX_NS UINT64_C(60000000000)
+#define GREETING_ALONE_NS UINT64_C(3600000000000)
 #define PROBE_DEFAULT_MS 2000
 
 static loop_runner_fn state_run;
@@ -196,11 +201,13 @@ state_open(struct loop *loop, const struct state_options *options,
     CHECK(state->probe_ms <= INT_MAX);
     state->tables = options->tables == 0 ? STATE_TABLES_ALL : options->tables;
     state->has_lock_name = options->lock != NULL;
+    state->has_more_servers = strchr(options->remotes, ',') != NULL;
     state->status.since_ns = loop_now_ns();
     struct weft_uuid random;
     state_uuid_random(&random);
     memcpy(&state->rng, random.bytes, sizeof state->rng);
     cache_init(&state->cache);
+    state->cache.has_lookups = options->has_lookups;
     list_init(&state->listeners);
     list_init(&state->txns);
     list_init(&state->finished);
@@ -235,6 +242,7 @@ state_close(struct state *state)
         list_remove(list_front(&state->listeners));
     }
     loop_remove_runner(state->loop, &state->runner);
+    silence_reset(state);
     ovsdb_cs_destroy(state->cs);
     cache_done(&state->cache);
     free(state->remotes);
@@ -294,6 +302,26 @@ state_row_next(const struct state *state, enum state_table table,
     return row_of(cache_next(&state->cache, table, entry));
 }
 
+const struct state_row *
+state_row_next_alike(const struct state *state, const struct state_row *key,
+                     size_t lookup, const struct state_row *previous)
+{
+    const struct cache_entry *entry = NULL;
+
+    if (previous != NULL) {
+        entry = cache_find(&state->cache, key->table, &previous->uuid);
+        CHECK(entry != NULL); /* The loop must not run in between. */
+    }
+    return row_of(cache_next_alike(&state->cache, key, lookup, entry));
+}
+
+size_t
+state_row_count_alike(const struct state *state, const struct state_row *key,
+                      size_t lookup)
+{
+    return cache_count_alike(&state->cache, key, lookup);
+}
+
 size_t
 state_row_count(const struct state *state, enum state_table table)
 {
@@ -309,6 +337,7 @@ handle_reconnect(struct state *state)
         state->condition_seqno != ovsdb_cs_get_condition_seqno(state->cs);
 
     state->is_monitoring = false;
+    silence_reset(state);
     txn_lose_all(state);
 
     /* Conditions that are under way are asked for again, and counted when they
@@ -353,7 +382,9 @@ handle_event(struct state *state, const struct ovsdb_cs_event *event)
         handle_update(state, &event->update);
         return;
     case OVSDB_CS_EVENT_TYPE_TXN_REPLY:
-        txn_reply(state, event->txn_reply);
+        if (!silence_take_answer(state, event->txn_reply)) {
+            txn_reply(state, event->txn_reply);
+        }
         return;
     }
 }
@@ -383,20 +414,49 @@ update_status(struct state *state, const struct state_status *before)
     listen_status(state);
 }
 
+/* How long a server that has accepted us may take until its contents are here.
+ * Longer each time: those of a large database must get through in the end. */
+static uint64_t
+greeting_ns(struct state *state)
+{
+    uint64_t wait_ns = 2 * state->greeting_ns;
+    uint64_t min_ns =
+        state->status.has_contents ? GREETING_MIN_NS : 8 * GREETING_MIN_NS;
+
+    if (!state->has_more_servers) {
+        return GREETING_ALONE_NS; /* libopenvswitch's probes will tell. */
+    }
+    wait_ns = wait_ns < min_ns            ? min_ns
+              : wait_ns > GREETING_MAX_NS ? GREETING_MAX_NS
+                                          : wait_ns;
+    state->greeting_ns = wait_ns;
+    return wait_ns;
+}
+
 /* A fresh session when this one has had its time: see the head. */
 static void
 retry_session(struct state *state)
 {
     uint64_t now_ns = loop_now_ns();
+    bool was_accepted = state->is_accepted;
 
-    if (ovsdb_cs_is_connected(state->cs)) {
+    state->is_accepted = ovsdb_cs_is_connected(state->cs);
+    if (state->status.is_connected) {
         state->retry_ns = 0;
+        state->greeting_ns = 0;
         return;
+    }
+    if (state->is_accepted && (!was_accepted || state->retry_ns == 0)) {
+        state->retry_ns = now_ns + greeting_ns(state);
+    } else if (was_accepted && !state->is_accepted) {
+        state->retry_ns = 0; /* It is no good: the next one. */
     }
     if (state->retry_ns != 0 && now_ns < state->retry_ns) {
         return;
     }
-    if (state->retry_ns != 0) {
+    if (state->retry_ns != 0 && state->is_accepted) {
+        ovsdb_cs_force_reconnect(state->cs); /* The next one. */
+    } else if (state->retry_ns != 0) {
         open_session(state);
     }
     uint64_t wait_ns = (now_ns - state->status.since_ns) / 4;
@@ -414,12 +474,14 @@ state_run(struct loop_runner *runner)
     struct state_status before = state->status;
     struct ovs_list events;
     struct ovsdb_cs_event *event;
+    bool has_heard = false;
 
     state->is_running = true;
     retry_session(state);
     ovsdb_cs_run(state->cs, &events);
     LIST_FOR_EACH_POP(event, list_node, &events)
     {
+        has_heard = true;
         handle_event(state, event);
         ovsdb_cs_event_destroy(event);
     }
@@ -427,6 +489,7 @@ state_run(struct loop_runner *runner)
     listen_prime(state);
     txn_run(state);
     txn_finish(state);
+    silence_run(state, has_heard);
     state->is_running = false;
 }
 
@@ -438,14 +501,14 @@ state_wait(struct loop_runner *runner)
 
     ovsdb_cs_wait(state->cs);
     txn_wait(state);
+    silence_wait(state);
     if (state->has_unprimed && state->status.has_contents) {
         poll_immediate_wake();
     }
-    if (state->retry_ns == 0) {
-        if (!ovsdb_cs_is_connected(state->cs)) {
-            poll_immediate_wake();
-        }
-    } else if (state->retry_ns <= now_ns) {
+    if (state->status.is_connected) {
+        return;
+    }
+    if (state->retry_ns <= now_ns) {
         poll_immediate_wake();
     } else {
         poll_timer_wait((int)((state->retry_ns - now_ns) / 1000000 + 1));

@@ -74,8 +74,11 @@ struct state_options {
     const char *lock;
     /* Which tables to follow; 0 stands for all. */
     uint64_t tables;
+    /* Keep the lookups, state_<table>_next_by_<columns>(): they cost memory. */
+    bool has_lookups;
     /* A silent server is probed after this, and given up after as much again;
-     * 0: 2000; at least 1000. */
+     * 0: 2000; at least 1000.  Of several servers, one that does not answer
+     * while a transaction waits for it is given up much sooner (silence.c). */
     uint32_t probe_ms;
 };
 
@@ -98,6 +101,11 @@ struct state_status {
 };
 
 const struct state_status *state_status(const struct state *state);
+
+/* Something else has fallen silent, and a transaction may be needed soon: has
+ * the server answer a question now, so that one that is gone with it has been
+ * changed for another by then.  Cheap; a transaction does it by itself. */
+void state_suspect(struct state *state);
 
 /* Gives up the present connection and makes another: for tests. */
 void state_reconnect(struct state *state);
@@ -135,7 +143,8 @@ bool state_conditions_are_met(const struct state *state);
 /* ---- Reading ----
  *
  * Typed functions are in values.h: state_volume_get(), state_volume_next(),
- * state_volume_find_by_project_name(), ... */
+ * state_volume_find_by_project_name(), and of lookups (gen_values.py)
+ * state_port_next_by_identity(), state_port_count_by_identity(), ... */
 
 /* NULL when there is none. */
 const struct state_row *state_row_get(const struct state *state,

@@ -133,6 +133,17 @@ txn_lose_all(struct state *state)
     }
 }
 
+bool
+txn_is_on_its_way(const struct state *state)
+{
+    LIST_FOREACH (node, &state->txns) {
+        if (container_of(node, struct state_txn, node)->state == TXN_SENT) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct state_txn *
 find_by_request(struct state *state, const struct json *id)
 {

@@ -107,11 +107,11 @@ choose_wanted(struct api_op *op, struct state *state,
     CHECK(result == 0);
     ip_format(&address, ip);
     const struct state_subnet *subnet = NULL;
-    for (const struct state_subnet *row = state_subnet_next(state, NULL);
-         row != NULL; row = state_subnet_next(state, row)) {
+    for (const struct state_subnet *row = NULL;
+         (row = state_subnet_next_by_network(state, &network->row.uuid, row)) !=
+         NULL;) {
         struct ipam_range range = net_subnet_range(row);
-        if (uuid_equal(&row->network, &network->row.uuid) &&
-            ip_prefix_contains(&range.prefix, &address)) {
+        if (ip_prefix_contains(&range.prefix, &address)) {
             subnet = row;
         }
     }
@@ -210,11 +210,11 @@ choose_family(struct api_op *op, struct state *state,
     const struct state_subnet *subnets[NET_SUBNETS_MAX];
     size_t count = 0;
 
-    for (const struct state_subnet *row = state_subnet_next(state, NULL);
-         row != NULL && count < NET_SUBNETS_MAX;
-         row = state_subnet_next(state, row)) {
-        if (uuid_equal(&row->network, &network->row.uuid) &&
-            net_subnet_range(row).prefix.address.is_ipv6 == is_ipv6) {
+    for (const struct state_subnet *row = NULL;
+         count < NET_SUBNETS_MAX &&
+         (row = state_subnet_next_by_network(state, &network->row.uuid, row)) !=
+             NULL;) {
+        if (net_subnet_range(row).prefix.address.is_ipv6 == is_ipv6) {
             subnets[count++] = row;
         }
     }

@@ -120,6 +120,7 @@ netd_api_new(const struct netd_api_options *options, struct err *err,
         .loop = api->loop,
         .state = api->state,
         .daemon = "netd",
+        .database = options->database,
         .listen = options->listen,
         .tables = api_tables(),
     };

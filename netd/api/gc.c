@@ -50,7 +50,7 @@ gc_identities(struct net_gc *gc, struct state_txn *txn,
     for (const struct state_identity *row = state_identity_next(state, NULL);
          row != NULL && count < UNUSED_MAX;
          row = state_identity_next(state, row)) {
-        if (!net_identity_is_used(state, &row->row.uuid)) {
+        if (state_port_count_by_identity(state, &row->row.uuid) == 0) {
             unused[count++] = row->row.uuid;
         }
     }

@@ -5,33 +5,21 @@
 
 #include "netd/api/internal.h"
 
-/* Whether a combination has the group. */
-static bool
-combination_has(const struct state_identity *identity,
-                const struct weft_uuid *group)
-{
-    char id[UUID_TEXT_SIZE];
-
-    uuid_format(group, id);
-    return strstr(identity->combination, id) != NULL;
-}
-
 /* A port that is in the group, or NULL; and how many are. */
 static const struct state_port *
 group_find_port(const struct state *state, const struct weft_uuid *group,
-                uint32_t *ret_count)
+                size_t *ret_count)
 {
     const struct state_port *found = NULL;
 
     *ret_count = 0;
-    for (const struct state_port *row = state_port_next(state, NULL);
-         row != NULL; row = state_port_next(state, row)) {
-        const struct state_identity *identity =
-            state_identity_get(state, &row->identity);
-        if (identity != NULL && combination_has(identity, group)) {
-            found = row;
-            (*ret_count)++;
+    for (const struct state_identity_member *row = NULL;
+         (row = state_identity_member_next_by_group(state, group, row)) !=
+         NULL;) {
+        if (found == NULL) {
+            found = state_port_next_by_identity(state, &row->identity, NULL);
         }
+        *ret_count += state_port_count_by_identity(state, &row->identity);
     }
     return found;
 }
@@ -41,17 +29,14 @@ group_message(struct reply_arena *arena, const struct state *state,
               const struct state_security_group *row)
 {
     Weft__V1__SecurityGroup *group = reply_alloc(arena, sizeof *group);
-    uint32_t port_count;
+    size_t port_count;
 
     weft__v1__security_group__init(group);
     group->name = net_name(arena, state, NET_GROUP, &row->row.uuid);
     group->uid = reply_uuid(arena, &row->row.uuid);
     group->create_time = api_time(arena, row->create_time_ms);
-    for (const struct state_security_rule *rule =
-             state_security_rule_next(state, NULL);
-         rule != NULL; rule = state_security_rule_next(state, rule)) {
-        group->rule_count += uuid_equal(&rule->group, &row->row.uuid);
-    }
+    group->rule_count =
+        (int32_t)state_security_rule_count_by_group(state, &row->row.uuid);
     (void)group_find_port(state, &row->row.uuid, &port_count);
     group->port_count = (int32_t)port_count;
     return group;
@@ -129,24 +114,23 @@ static int
 group_check_unused(struct api_op *op, const struct state *state,
                    const struct state_security_group *row)
 {
-    uint32_t count;
+    size_t count;
     const struct state_port *port =
         group_find_port(state, &row->row.uuid, &count);
 
     if (port != NULL) {
         return api_op_refuse(op, RPC_FAILED_PRECONDITION,
                              "SECURITY_GROUP_IN_USE",
-                             "%u port%s in security group \"%s\" (\"%s\" is "
+                             "%zu port%s in security group \"%s\" (\"%s\" is "
                              "one); take them out first, by 'weft port "
                              "set-groups'",
                              count, count == 1 ? " is" : "s are", row->name,
                              port->name);
     }
-    for (const struct state_security_rule *rule =
-             state_security_rule_next(state, NULL);
-         rule != NULL; rule = state_security_rule_next(state, rule)) {
-        if (!uuid_equal(&rule->peer_group, &row->row.uuid) ||
-            uuid_equal(&rule->group, &row->row.uuid)) {
+    for (const struct state_security_rule *rule = NULL;
+         (rule = state_security_rule_next_by_peer_group(state, &row->row.uuid,
+                                                        rule)) != NULL;) {
+        if (uuid_equal(&rule->group, &row->row.uuid)) {
             continue;
         }
         const struct state_security_group *user =
@@ -177,19 +161,19 @@ group_delete_build(struct api_op *op, struct state_txn *txn,
     if (result != 0) {
         return result;
     }
-    for (const struct state_security_rule *rule =
-             state_security_rule_next(state, NULL);
-         rule != NULL; rule = state_security_rule_next(state, rule)) {
-        if (uuid_equal(&rule->group, &row->row.uuid)) {
-            state_txn_delete(txn, STATE_TABLE_SECURITY_RULE, &rule->row.uuid);
-            net_number_free(txn, state, "rule", rule->tag);
-        }
+    for (const struct state_security_rule *rule = NULL;
+         (rule = state_security_rule_next_by_group(state, &row->row.uuid,
+                                                   rule)) != NULL;) {
+        state_txn_delete(txn, STATE_TABLE_SECURITY_RULE, &rule->row.uuid);
+        net_number_free(txn, state, "rule", rule->tag);
     }
     /* Combinations that no port has any more. */
-    for (const struct state_identity *identity =
-             state_identity_next(state, NULL);
-         identity != NULL; identity = state_identity_next(state, identity)) {
-        if (combination_has(identity, &row->row.uuid)) {
+    for (const struct state_identity_member *member = NULL;
+         (member = state_identity_member_next_by_group(state, &row->row.uuid,
+                                                       member)) != NULL;) {
+        const struct state_identity *identity =
+            state_identity_get(state, &member->identity);
+        if (identity != NULL) {
             net_identity_delete(txn, state, identity);
         }
     }

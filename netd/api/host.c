@@ -2,9 +2,12 @@
 
 /* Hosts of the overlay, and whether their netd lives.
  *
- * A host is alive if its Net_Host_Status has changed within ALIVE_NS by our own
- * clock: clocks of hosts differ.  What was there when this API began counts as
- * changed then, unless it is old by any clock. */
+ * A host beats by changing its Net_Host_Status every three seconds.  It is
+ * alive if it has done so within ALIVE_NS before the latest beat of any host,
+ * which is usually our own.  So a database that stands still for a while lets
+ * nobody seem dead.  Times are those of our own clock: clocks of hosts differ.
+ * What was there when this API began counts as a beat then, unless it is old by
+ * any clock. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -15,7 +18,8 @@
 #include "lib/base/units.h"
 #include "netd/api/internal.h"
 
-#define ALIVE_NS (15 * NS_PER_S)
+/* Two beats, and some more for a host that is busy. */
+#define ALIVE_NS (7 * NS_PER_S)
 #define ANCIENT_MS 120000u
 
 struct net_alive {
@@ -41,7 +45,7 @@ net_host_is_alive(const struct netd_api *api, const char *host)
 {
     const struct net_alive *alive = alive_find(api, host);
 
-    return alive != NULL && loop_now_ns() - alive->changed_ns < ALIVE_NS;
+    return alive != NULL && api->beat_ns - alive->changed_ns < ALIVE_NS;
 }
 
 void
@@ -74,6 +78,7 @@ net_host_changed(struct netd_api *api, const struct state_change *change)
         list_push_back(&api->alive, &alive->node);
     }
     alive->changed_ns = loop_now_ns();
+    api->beat_ns = alive->changed_ns;
 }
 
 void
@@ -129,10 +134,7 @@ host_message(struct reply_arena *arena, const struct netd_api *api,
         host->api_endpoint = reply_text(arena, "%s", status->api_endpoint);
         host->start_time = api_time(arena, status->started_at_ms);
     }
-    for (const struct state_binding *binding = state_binding_next(state, NULL);
-         binding != NULL; binding = state_binding_next(state, binding)) {
-        host->port_count += strcmp(binding->host, row->host) == 0;
-    }
+    host->port_count = (int32_t)state_binding_count_by_host(state, row->host);
     return host;
 }
 
@@ -247,10 +249,87 @@ host_enable(struct rpc_call *call, const ProtobufCMessage *message)
                  host_answer);
 }
 
+/* ---- Forgetting one ---- */
+
+/* What forbids it; 0: nothing. */
+static int
+host_check_forget(struct api_op *op, const struct state *state,
+                  const struct state_net_host *row)
+{
+    const struct state_port *port =
+        state_port_next_by_host(state, row->host, NULL);
+
+    if (net_host_is_alive(net_op_api(op), row->host)) {
+        return api_op_refuse(op, RPC_FAILED_PRECONDITION, "NET_HOST_ALIVE",
+                             "netd on host \"%s\" gives signs of life; stop it "
+                             "first, and try again some seconds later",
+                             row->host);
+    }
+    if (port != NULL) {
+        return api_op_refuse(op, RPC_FAILED_PRECONDITION, "NET_HOST_IN_USE",
+                             "%zu port%s to be on host \"%s\" (\"%s\" is one); "
+                             "unplug or delete them first",
+                             state_port_count_by_host(state, row->host),
+                             state_port_count_by_host(state, row->host) == 1
+                                 ? " is"
+                                 : "s are",
+                             row->host, port->name);
+    }
+    return 0;
+}
+
+static int
+host_delete_build(struct api_op *op, struct state_txn *txn, struct state *state)
+{
+    const Weft__V1__DeleteNetHostRequest *request = (const void *)op->request;
+    const struct state_net_host *row =
+        host_find(state, request->name, &op->error);
+    int result = row != NULL ? host_check_forget(op, state, row) : -EPROTO;
+
+    if (result != 0) {
+        return result;
+    }
+    const struct state_net_host_status *status =
+        state_net_host_status_find_by_host(state, row->host);
+    if (status != NULL) {
+        /* As we know it: nobody who came back meanwhile is forgotten. */
+        state_txn_verify(txn, &status->row,
+                         STATE_NET_HOST_STATUS_COL_LAST_SEEN_MS);
+        state_txn_delete(txn, STATE_TABLE_NET_HOST_STATUS, &status->row.uuid);
+    }
+    for (const struct state_binding *one = NULL;
+         (one = state_binding_next_by_host(state, row->host, one)) != NULL;) {
+        state_txn_delete(txn, STATE_TABLE_BINDING, &one->row.uuid);
+    }
+    for (const struct state_port_status *one = NULL;
+         (one = state_port_status_next_by_host(state, row->host, one)) !=
+         NULL;) {
+        state_txn_delete(txn, STATE_TABLE_PORT_STATUS, &one->row.uuid);
+    }
+    for (const struct state_follow *one = NULL;
+         (one = state_follow_next_by_host(state, row->host, one)) != NULL;) {
+        state_txn_delete(txn, STATE_TABLE_FOLLOW, &one->row.uuid);
+    }
+    state_txn_delete(txn, STATE_TABLE_NET_HOST, &row->row.uuid);
+    (void)snprintf(op->target, sizeof op->target, "%.200s", request->name);
+    api_op_insert_operation(op, txn);
+    return 0;
+}
+
+static void
+host_delete(struct rpc_call *call, const ProtobufCMessage *message)
+{
+    const Weft__V1__DeleteNetHostRequest *request = (const void *)message;
+
+    net_op_start(call, message, request->request_id, false, host_delete_build,
+                 net_answer_empty);
+}
+
 const struct rpc_method net_host_methods[] = {
     { "ListNetHosts", RPC_UNARY, host_list },
     { "GetNetHost", RPC_UNARY, host_get },
     { "SetNetHostEnabled", RPC_UNARY, host_enable },
+    { "DeleteNetHost", RPC_UNARY, host_delete },
 };
 const size_t net_host_method_count =
     sizeof net_host_methods / sizeof net_host_methods[0];

@@ -139,29 +139,15 @@ net_identity_groups(const struct state *state, const struct weft_uuid *identity,
     }
 }
 
-bool
-net_identity_is_used(const struct state *state,
-                     const struct weft_uuid *identity)
-{
-    for (const struct state_port *row = state_port_next(state, NULL);
-         row != NULL; row = state_port_next(state, row)) {
-        if (uuid_equal(&row->identity, identity)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 void
 net_identity_delete(struct state_txn *txn, const struct state *state,
                     const struct state_identity *identity)
 {
-    for (const struct state_identity_member *row =
-             state_identity_member_next(state, NULL);
-         row != NULL; row = state_identity_member_next(state, row)) {
-        if (uuid_equal(&row->identity, &identity->row.uuid)) {
-            state_txn_delete(txn, STATE_TABLE_IDENTITY_MEMBER, &row->row.uuid);
-        }
+    for (const struct state_identity_member *row = NULL;
+         (row =
+              state_identity_member_next_by_identity(state, &identity->row.uuid,
+                                                     row)) != NULL;) {
+        state_txn_delete(txn, STATE_TABLE_IDENTITY_MEMBER, &row->row.uuid);
     }
     state_txn_delete(txn, STATE_TABLE_IDENTITY, &identity->row.uuid);
     net_number_free(txn, state, "identity", identity->number);

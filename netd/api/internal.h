@@ -19,12 +19,13 @@
 #include "proto/weft/v1/security.pb-c.h"
 #include "service/service.h"
 
-#define NET_GROUPS_MAX 16u     /* Of a port. */
-#define NET_ADDRESSES_MAX 16u  /* Of a port. */
-#define NET_SUBNETS_MAX 256u   /* Of a network. */
-#define NET_SCOPES_MAX 80u     /* Of a change. */
-#define NET_CONFLICTS_MAX 50u  /* See api_op_options. */
-#define NET_ROUTER_SUBNETS 64u /* Of a router (N10). */
+#define NET_GROUPS_MAX 16u      /* Of a port. */
+#define NET_ADDRESSES_MAX 16u   /* Of a port. */
+#define NET_SUBNETS_MAX 256u    /* Of a network. */
+#define NET_SCOPES_MAX 80u      /* Of a change. */
+#define NET_CONFLICTS_MAX 50u   /* See api_op_options. */
+#define NET_ROUTER_SUBNETS 64u  /* Of a router (N10). */
+#define NET_NETWORK_ROUTERS 16u /* On a network (N10). */
 #define NET_NUMBER_MAX 16777215u
 #define NET_IDENTITY_FIRST 2u /* 0 is the world, 1 a router. */
 
@@ -43,6 +44,7 @@ struct netd_api {
     struct list watches;      /* struct net_watch */
     struct list traces;       /* struct net_trace */
     struct list alive;        /* struct net_alive */
+    uint64_t beat_ns;         /* The latest of any host. */
     uint32_t local_traces;    /* TraceLocally under way. */
     struct net_gc *gc;
 };
@@ -169,8 +171,6 @@ void net_identity_take(struct api_op *op, struct state_txn *txn,
 void net_identity_groups(const struct state *state,
                          const struct weft_uuid *identity,
                          struct net_groups *ret_groups);
-bool net_identity_is_used(const struct state *state,
-                          const struct weft_uuid *identity);
 /* Deletes an identity that no port has, with its members and number. */
 void net_identity_delete(struct state_txn *txn, const struct state *state,
                          const struct state_identity *identity);
@@ -237,14 +237,8 @@ bool net_trace_is_idle(const struct netd_api *api);
 
 /* ---- From rows to messages ---- */
 
-/* Addresses, statuses and plugs by port, gathered once for a list. */
-struct net_port_view;
-struct net_port_view *net_port_view_new(const struct state *state);
-void net_port_view_free(struct net_port_view *view);
-/* 'view' may be NULL: then the tables are searched. */
 Weft__V1__Port *net_port_message(struct reply_arena *arena,
                                  const struct netd_api *api,
-                                 const struct net_port_view *view,
                                  const struct state_port *row);
 /* Where a port is up, or bound; "" if nowhere. */
 const char *net_port_place(const struct state *state,

@@ -25,14 +25,10 @@ network_message(struct reply_arena *arena, const struct state *state,
     network->vni = (int32_t)row->vni;
     network->mtu = (int32_t)row->mtu;
     network->flood = row->flood;
-    for (const struct state_subnet *subnet = state_subnet_next(state, NULL);
-         subnet != NULL; subnet = state_subnet_next(state, subnet)) {
-        network->subnet_count += uuid_equal(&subnet->network, &row->row.uuid);
-    }
-    for (const struct state_port *port = state_port_next(state, NULL);
-         port != NULL; port = state_port_next(state, port)) {
-        network->port_count += uuid_equal(&port->network, &row->row.uuid);
-    }
+    network->subnet_count =
+        (int32_t)state_subnet_count_by_network(state, &row->row.uuid);
+    network->port_count =
+        (int32_t)state_port_count_by_network(state, &row->row.uuid);
     return network;
 }
 
@@ -152,23 +148,21 @@ network_delete_build(struct api_op *op, struct state_txn *txn,
         return -EPROTO;
     }
     const struct state_network *row = state_network_from(found);
-    for (const struct state_port *port = state_port_next(state, NULL);
-         port != NULL; port = state_port_next(state, port)) {
-        if (uuid_equal(&port->network, &row->row.uuid)) {
-            return api_op_refuse(op, RPC_FAILED_PRECONDITION, "NETWORK_IN_USE",
-                                 "network \"%s\" has ports (\"%s\" is one); "
-                                 "delete them first",
-                                 row->name, port->name);
-        }
+    const struct state_port *port =
+        state_port_next_by_network(state, &row->row.uuid, NULL);
+    if (port != NULL) {
+        return api_op_refuse(op, RPC_FAILED_PRECONDITION, "NETWORK_IN_USE",
+                             "network \"%s\" has ports (\"%s\" is one); "
+                             "delete them first",
+                             row->name, port->name);
     }
-    for (const struct state_subnet *subnet = state_subnet_next(state, NULL);
-         subnet != NULL; subnet = state_subnet_next(state, subnet)) {
-        if (uuid_equal(&subnet->network, &row->row.uuid)) {
-            return api_op_refuse(op, RPC_FAILED_PRECONDITION, "NETWORK_IN_USE",
-                                 "network \"%s\" has subnets (\"%s\" is one); "
-                                 "delete them first",
-                                 row->name, subnet->name);
-        }
+    const struct state_subnet *subnet =
+        state_subnet_next_by_network(state, &row->row.uuid, NULL);
+    if (subnet != NULL) {
+        return api_op_refuse(op, RPC_FAILED_PRECONDITION, "NETWORK_IN_USE",
+                             "network \"%s\" has subnets (\"%s\" is one); "
+                             "delete them first",
+                             row->name, subnet->name);
     }
     state_txn_delete(txn, STATE_TABLE_NETWORK, &row->row.uuid);
     net_number_free(txn, state, "vni", row->vni);

@@ -17,7 +17,7 @@ net_port_answer(struct netd_api *api, struct rpc_call *call,
         net_answer_gone(call);
         return;
     }
-    rpc_call_reply(call, &net_port_message(&arena, api, NULL, row)->base);
+    rpc_call_reply(call, &net_port_message(&arena, api, row)->base);
     reply_free(&arena);
 }
 
@@ -324,11 +324,10 @@ port_delete_build(struct api_op *op, struct state_txn *txn, struct state *state)
     if (row == NULL) {
         return -EPROTO;
     }
-    for (const struct state_address *address = state_address_next(state, NULL);
-         address != NULL; address = state_address_next(state, address)) {
-        if (uuid_equal(&address->port, &row->row.uuid)) {
-            state_txn_delete(txn, STATE_TABLE_ADDRESS, &address->row.uuid);
-        }
+    for (const struct state_address *address = NULL;
+         (address = state_address_next_by_port(state, &row->row.uuid,
+                                               address)) != NULL;) {
+        state_txn_delete(txn, STATE_TABLE_ADDRESS, &address->row.uuid);
     }
     const struct state_mac *mac =
         state_mac_find_by_network_mac(state, &row->network, row->mac);
@@ -460,12 +459,14 @@ port_list(struct rpc_call *call, const ProtobufCMessage *message)
                         request->page_token, request->filter)) {
         return;
     }
-    struct net_port_view *view = net_port_view_new(api->state);
     for (const struct state_port *row = state_port_next(api->state, NULL);
          row != NULL; row = state_port_next(api->state, row)) {
-        if (net_project_fits(project, row->project)) {
-            api_list_add(&list,
-                         &net_port_message(&list.arena, api, view, row)->base,
+        char name[API_TARGET_SIZE];
+        (void)snprintf(name, sizeof name, "projects/%s/ports/%s", row->project,
+                       row->name);
+        if (net_project_fits(project, row->project) &&
+            api_list_wants(&list, name)) {
+            api_list_add(&list, &net_port_message(&list.arena, api, row)->base,
                          NULL);
         }
     }
@@ -473,7 +474,6 @@ port_list(struct rpc_call *call, const ProtobufCMessage *message)
                   &reply.n_ports, &reply.next_page_token);
     rpc_call_reply(call, &reply.base);
     api_list_end(&list);
-    net_port_view_free(view);
 }
 
 const struct rpc_method net_port_methods[] = {

@@ -84,13 +84,9 @@ static const struct state_plug *
 plug_find_device(const struct state *state, const char *host,
                  const char *device)
 {
-    for (const struct state_plug *row = state_plug_next(state, NULL);
-         row != NULL && device[0] != '\0'; row = state_plug_next(state, row)) {
-        if (strcmp(row->host, host) == 0 && strcmp(row->device, device) == 0) {
-            return row;
-        }
-    }
-    return NULL;
+    return device[0] == '\0'
+               ? NULL
+               : state_plug_next_by_host_device(state, host, device, NULL);
 }
 
 /* 0, or why it cannot be plugged there. */

@@ -7,99 +7,6 @@
 
 #include "netd/api/internal.h"
 
-/* Rows of one table that belong to ports, sorted by these. */
-struct view_rows {
-    struct view_item {
-        struct weft_uuid port;
-        const void *row;
-    } * items;
-    size_t count;
-};
-
-struct net_port_view {
-    struct view_rows addresses, statuses;
-};
-
-static int
-compare_items(const void *a, const void *b)
-{
-    const struct view_item *left = a, *right = b;
-
-    return uuid_compare(&left->port, &right->port);
-}
-
-static void
-rows_init(struct view_rows *rows, size_t capacity)
-{
-    rows->items = calloc(capacity + 1, sizeof *rows->items);
-    CHECK(rows->items != NULL);
-    rows->count = 0;
-}
-
-static void
-rows_add(struct view_rows *rows, const struct weft_uuid *port, const void *row)
-{
-    rows->items[rows->count++] =
-        (struct view_item){ .port = *port, .row = row };
-}
-
-static void
-rows_sort(struct view_rows *rows)
-{
-    if (rows->count > 0) {
-        qsort(rows->items, rows->count, sizeof *rows->items, compare_items);
-    }
-}
-
-/* The first one of a port, or the end. */
-static size_t
-rows_find(const struct view_rows *rows, const struct weft_uuid *port)
-{
-    size_t low = 0, high = rows->count;
-
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (uuid_compare(&rows->items[middle].port, port) < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
-
-struct net_port_view *
-net_port_view_new(const struct state *state)
-{
-    struct net_port_view *view = calloc(1, sizeof *view);
-
-    CHECK(view != NULL);
-    rows_init(&view->addresses, state_row_count(state, STATE_TABLE_ADDRESS));
-    for (const struct state_address *row = state_address_next(state, NULL);
-         row != NULL; row = state_address_next(state, row)) {
-        rows_add(&view->addresses, &row->port, row);
-    }
-    rows_sort(&view->addresses);
-    rows_init(&view->statuses, state_row_count(state, STATE_TABLE_PORT_STATUS));
-    for (const struct state_port_status *row =
-             state_port_status_next(state, NULL);
-         row != NULL; row = state_port_status_next(state, row)) {
-        rows_add(&view->statuses, &row->port, row);
-    }
-    rows_sort(&view->statuses);
-    return view;
-}
-
-void
-net_port_view_free(struct net_port_view *view)
-{
-    if (view != NULL) {
-        free(view->addresses.items);
-        free(view->statuses.items);
-        free(view);
-    }
-}
-
 /* ---- Addresses ---- */
 
 static int
@@ -125,26 +32,14 @@ port_add_address(struct reply_arena *arena, Weft__V1__Port *port,
 
 static void
 port_set_addresses(struct reply_arena *arena, const struct state *state,
-                   const struct net_port_view *view,
                    const struct state_port *row, Weft__V1__Port *port)
 {
     port->addresses =
         reply_alloc(arena, NET_ADDRESSES_MAX * sizeof *port->addresses);
-    if (view == NULL) {
-        for (const struct state_address *address =
-                 state_address_next(state, NULL);
-             address != NULL; address = state_address_next(state, address)) {
-            if (uuid_equal(&address->port, &row->row.uuid)) {
-                port_add_address(arena, port, address);
-            }
-        }
-    } else {
-        for (size_t i = rows_find(&view->addresses, &row->row.uuid);
-             i < view->addresses.count &&
-             uuid_equal(&view->addresses.items[i].port, &row->row.uuid);
-             i++) {
-            port_add_address(arena, port, view->addresses.items[i].row);
-        }
+    for (const struct state_address *address = NULL;
+         (address = state_address_next_by_port(state, &row->row.uuid,
+                                               address)) != NULL;) {
+        port_add_address(arena, port, address);
     }
     if (port->n_addresses > 1) {
         qsort(port->addresses, port->n_addresses, sizeof *port->addresses,
@@ -188,26 +83,14 @@ status_better(const struct state_port *port, const struct state_port_status *a,
 }
 
 static const struct state_port_status *
-status_find(const struct state *state, const struct net_port_view *view,
-            const struct state_port *port)
+status_find(const struct state *state, const struct state_port *port)
 {
     const struct state_port_status *found = NULL;
 
-    if (view != NULL) {
-        for (size_t i = rows_find(&view->statuses, &port->row.uuid);
-             i < view->statuses.count &&
-             uuid_equal(&view->statuses.items[i].port, &port->row.uuid);
-             i++) {
-            found = status_better(port, found, view->statuses.items[i].row);
-        }
-        return found;
-    }
-    for (const struct state_port_status *row =
-             state_port_status_next(state, NULL);
-         row != NULL; row = state_port_status_next(state, row)) {
-        if (uuid_equal(&row->port, &port->row.uuid)) {
-            found = status_better(port, found, row);
-        }
+    for (const struct state_port_status *row = NULL;
+         (row = state_port_status_next_by_port(state, &port->row.uuid, row)) !=
+         NULL;) {
+        found = status_better(port, found, row);
     }
     return found;
 }
@@ -216,7 +99,7 @@ const char *
 net_port_place(const struct state *state, const struct state_port *row,
                enum state_port_status_state *ret_state)
 {
-    const struct state_port_status *status = status_find(state, NULL, row);
+    const struct state_port_status *status = status_find(state, row);
 
     *ret_state =
         status != NULL ? status->state : STATE_PORT_STATUS_STATE_UNKNOWN;
@@ -288,7 +171,7 @@ plug_message(struct reply_arena *arena, const struct state_plug *row)
 
 Weft__V1__Port *
 net_port_message(struct reply_arena *arena, const struct netd_api *api,
-                 const struct net_port_view *view, const struct state_port *row)
+                 const struct state_port *row)
 {
     const struct state *state = api->state;
     const struct state_plug *plug =
@@ -304,7 +187,7 @@ net_port_message(struct reply_arena *arena, const struct netd_api *api,
     port->create_time = api_time(arena, row->create_time_ms);
     port->network = net_name(arena, state, NET_NETWORK, &row->network);
     port->mac = reply_text(arena, "%s", row->mac);
-    port_set_addresses(arena, state, view, row, port);
+    port_set_addresses(arena, state, row, port);
     net_identity_groups(state, &row->identity, &groups);
     port->security_groups =
         reply_alloc(arena, (groups.count + 1) * sizeof(char *));
@@ -322,6 +205,6 @@ net_port_message(struct reply_arena *arena, const struct netd_api *api,
     if (plug != NULL) {
         port->plug = plug_message(arena, plug);
     }
-    port_set_state(arena, api, row, status_find(state, view, row), port);
+    port_set_state(arena, api, row, status_find(state, row), port);
     return port;
 }

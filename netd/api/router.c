@@ -45,11 +45,10 @@ router_message(struct reply_arena *arena, const struct state *state,
     router->create_time = api_time(arena, row->create_time_ms);
     router->interfaces =
         reply_alloc(arena, NET_ROUTER_SUBNETS * sizeof *router->interfaces);
-    for (const struct state_router_port *port =
-             state_router_port_next(state, NULL);
-         port != NULL; port = state_router_port_next(state, port)) {
-        if (uuid_equal(&port->router, &row->row.uuid) &&
-            router->n_interfaces < NET_ROUTER_SUBNETS) {
+    for (const struct state_router_port *port = NULL;
+         (port = state_router_port_next_by_router(state, &row->row.uuid,
+                                                  port)) != NULL;) {
+        if (router->n_interfaces < NET_ROUTER_SUBNETS) {
             router->interfaces[router->n_interfaces++] =
                 interface_message(arena, state, port);
         }
@@ -131,18 +130,15 @@ router_delete_build(struct api_op *op, struct state_txn *txn,
         return -EPROTO;
     }
     const struct state_router *row = state_router_from(found);
-    for (const struct state_router_port *port =
-             state_router_port_next(state, NULL);
-         port != NULL; port = state_router_port_next(state, port)) {
+    const struct state_router_port *port =
+        state_router_port_next_by_router(state, &row->row.uuid, NULL);
+    if (port != NULL) {
         const struct state_subnet *subnet =
             state_subnet_get(state, &port->subnet);
-        if (uuid_equal(&port->router, &row->row.uuid)) {
-            return api_op_refuse(op, RPC_FAILED_PRECONDITION, "ROUTER_IN_USE",
-                                 "router \"%s\" is on subnets (\"%s\" is one); "
-                                 "detach it first",
-                                 row->name,
-                                 subnet != NULL ? subnet->name : "?");
-        }
+        return api_op_refuse(op, RPC_FAILED_PRECONDITION, "ROUTER_IN_USE",
+                             "router \"%s\" is on subnets (\"%s\" is one); "
+                             "detach it first",
+                             row->name, subnet != NULL ? subnet->name : "?");
     }
     state_txn_delete(txn, STATE_TABLE_ROUTER, &row->row.uuid);
     net_number_free(txn, state, "router", row->tag);
@@ -170,12 +166,10 @@ router_concern(struct api_op *op, const struct state *state,
 {
     net_op_serialize(op, &router->row.uuid);
     net_op_scope(op, &subnet->network);
-    for (const struct state_router_port *port =
-             state_router_port_next(state, NULL);
-         port != NULL; port = state_router_port_next(state, port)) {
-        if (uuid_equal(&port->router, &router->row.uuid)) {
-            net_op_scope(op, &port->network);
-        }
+    for (const struct state_router_port *port = NULL;
+         (port = state_router_port_next_by_router(state, &router->row.uuid,
+                                                  port)) != NULL;) {
+        net_op_scope(op, &port->network);
     }
     net_op_of(op)->uuid = router->row.uuid;
 }
@@ -233,12 +227,12 @@ attach_check(struct api_op *op, const struct state *state,
                              "which would be the router's address",
                              subnet->name);
     }
-    for (const struct state_router_port *port =
-             state_router_port_next(state, NULL);
-         port != NULL; port = state_router_port_next(state, port)) {
+    for (const struct state_router_port *port = NULL;
+         (port = state_router_port_next_by_router(state, &router->row.uuid,
+                                                  port)) != NULL;) {
         const struct state_subnet *other =
             state_subnet_get(state, &port->subnet);
-        if (!uuid_equal(&port->router, &router->row.uuid) || other == NULL) {
+        if (other == NULL) {
             continue;
         }
         struct ipam_range others = net_subnet_range(other);
@@ -251,6 +245,15 @@ attach_check(struct api_op *op, const struct state *state,
                                  subnet->cidr, subnet->name, other->cidr,
                                  other->name, router->name);
         }
+    }
+    if (state_network_route_find_by_network_router(state, &subnet->network,
+                                                   &router->row.uuid) == NULL &&
+        state_network_route_count_by_network(state, &subnet->network) >=
+            NET_NETWORK_ROUTERS) {
+        return api_op_refuse(op, RPC_RESOURCE_EXHAUSTED, "TOO_MANY_ROUTERS",
+                             "%u routers are on the network of subnet \"%s\", "
+                             "which is the most",
+                             NET_NETWORK_ROUTERS, subnet->name);
     }
     if (count >= NET_ROUTER_SUBNETS) {
         return api_op_refuse(op, RPC_RESOURCE_EXHAUSTED, "TOO_MANY_SUBNETS",
@@ -295,6 +298,8 @@ attach_build(struct api_op *op, struct state_txn *txn, struct state *state)
     net_mac_insert(op, txn, &subnet->network, mac, &row.row.uuid);
     if (state_network_route_find_by_network_router(state, &subnet->network,
                                                    &router->row.uuid) == NULL) {
+        /* How many a network has is for no index to say. */
+        net_op_serialize(op, &subnet->network);
         struct state_network_route route = {
             .row.table = STATE_TABLE_NETWORK_ROUTE,
             .network = subnet->network,
@@ -323,11 +328,10 @@ router_attach(struct rpc_call *call, const ProtobufCMessage *message)
 static bool
 router_is_on(const struct state *state, const struct state_router_port *row)
 {
-    for (const struct state_router_port *port =
-             state_router_port_next(state, NULL);
-         port != NULL; port = state_router_port_next(state, port)) {
-        if (port != row && uuid_equal(&port->router, &row->router) &&
-            uuid_equal(&port->network, &row->network)) {
+    for (const struct state_router_port *port = NULL;
+         (port = state_router_port_next_by_router(state, &row->router, port)) !=
+         NULL;) {
+        if (port != row && uuid_equal(&port->network, &row->network)) {
             return true;
         }
     }
@@ -338,11 +342,10 @@ static void
 detach_rows(struct state_txn *txn, const struct state *state,
             const struct state_router_port *row)
 {
-    for (const struct state_address *address = state_address_next(state, NULL);
-         address != NULL; address = state_address_next(state, address)) {
-        if (uuid_equal(&address->router_port, &row->row.uuid)) {
-            state_txn_delete(txn, STATE_TABLE_ADDRESS, &address->row.uuid);
-        }
+    for (const struct state_address *address = NULL;
+         (address = state_address_next_by_router_port(state, &row->row.uuid,
+                                                      address)) != NULL;) {
+        state_txn_delete(txn, STATE_TABLE_ADDRESS, &address->row.uuid);
     }
     const struct state_mac *mac =
         state_mac_find_by_network_mac(state, &row->network, row->mac);

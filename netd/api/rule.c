@@ -131,19 +131,6 @@ rule_find_group(struct api_op *op, struct state *state, const char *field,
     return group;
 }
 
-static size_t
-rule_count(const struct state *state, const struct weft_uuid *group)
-{
-    size_t count = 0;
-
-    for (const struct state_security_rule *row =
-             state_security_rule_next(state, NULL);
-         row != NULL; row = state_security_rule_next(state, row)) {
-        count += uuid_equal(&row->group, group);
-    }
-    return count;
-}
-
 static int
 rule_create_build(struct api_op *op, struct state_txn *txn, struct state *state)
 {
@@ -184,7 +171,8 @@ rule_create_build(struct api_op *op, struct state_txn *txn, struct state *state)
                              "(%s: %s)",
                              group->name, id, canonical);
     }
-    if (rule_count(state, &group->row.uuid) >= RULES_MAX) {
+    if (state_security_rule_count_by_group(state, &group->row.uuid) >=
+        RULES_MAX) {
         return api_op_refuse(op, RPC_RESOURCE_EXHAUSTED, "TOO_MANY_RULES",
                              "security group \"%s\" has %u rules, which is "
                              "the most",

@@ -35,10 +35,8 @@ subnet_message(struct reply_arena *arena, const struct state *state,
     if (interface != NULL) {
         subnet->router = net_name(arena, state, NET_ROUTER, &interface->router);
     }
-    for (const struct state_address *address = state_address_next(state, NULL);
-         address != NULL; address = state_address_next(state, address)) {
-        subnet->address_count += uuid_equal(&address->subnet, &row->row.uuid);
-    }
+    subnet->address_count =
+        (int32_t)state_address_count_by_subnet(state, &row->row.uuid);
     return subnet;
 }
 
@@ -198,11 +196,9 @@ subnet_check_rows(struct api_op *op, const struct state *state,
                              network->name, network->mtu, MTU_MIN_IPV6);
     }
     size_t count = 0;
-    for (const struct state_subnet *row = state_subnet_next(state, NULL);
-         row != NULL; row = state_subnet_next(state, row)) {
-        if (!uuid_equal(&row->network, &network->row.uuid)) {
-            continue;
-        }
+    for (const struct state_subnet *row = NULL;
+         (row = state_subnet_next_by_network(state, &network->row.uuid, row)) !=
+         NULL;) {
         struct ipam_range range = net_subnet_range(row);
         count++;
         if (ip_prefix_overlaps(&range.prefix, &wish->prefix)) {
@@ -315,16 +311,15 @@ subnet_delete_build(struct api_op *op, struct state_txn *txn,
                              "first",
                              router != NULL ? router->name : "?", row->name);
     }
-    for (const struct state_address *address = state_address_next(state, NULL);
-         address != NULL; address = state_address_next(state, address)) {
+    const struct state_address *address =
+        state_address_next_by_subnet(state, &row->row.uuid, NULL);
+    if (address != NULL) {
         const struct state_port *port = state_port_get(state, &address->port);
-        if (uuid_equal(&address->subnet, &row->row.uuid)) {
-            return api_op_refuse(op, RPC_FAILED_PRECONDITION, "SUBNET_IN_USE",
-                                 "port \"%s\" has address %s of subnet "
-                                 "\"%s\"; delete such ports first",
-                                 port != NULL ? port->name : "?", address->ip,
-                                 row->name);
-        }
+        return api_op_refuse(op, RPC_FAILED_PRECONDITION, "SUBNET_IN_USE",
+                             "port \"%s\" has address %s of subnet \"%s\"; "
+                             "delete such ports first",
+                             port != NULL ? port->name : "?", address->ip,
+                             row->name);
     }
     state_txn_delete(txn, STATE_TABLE_SUBNET, &row->row.uuid);
     net_op_scope(op, &row->network);

@@ -2,10 +2,16 @@
 
 /* Waiting until a change is effective (N11).
  *
- *   PLACE  a port is to be up on its host, or gone from all      (plug, unplug)
- *   RAISE  then the network's scope is raised once more, because what the host
- *          wrote (Binding) has to reach the others, too
- *   ACKS   all hosts concerned have acknowledged the scopes
+ *   1. All hosts concerned have acknowledged the scopes that the change raised.
+ *   2. A port that was plugged is up on its host; one that was unplugged is
+ *      gone from all.
+ *   3. What that host wrote on the way (its Binding, which the others send by)
+ *      has to reach the others, too: each time it comes, or is gone, the
+ *      network's scope is raised once more, and (1) is about that.
+ *
+ * All three have to hold at one moment.  So what an earlier plug has left
+ * behind misleads nobody: by the time that the port's host has acknowledged
+ * what was raised, its status is about this plug.
  *
  * A host is concerned if it has a Follow row of the scope, or the change names
  * it; it is waited for while it is enabled and alive.  All is read off the
@@ -24,12 +30,6 @@
 /* The answer has to reach the client before its own deadline. */
 #define WAIT_MARGIN_NS (300 * NS_PER_MS)
 
-enum wait_stage {
-    WAIT_PLACE,
-    WAIT_RAISE,
-    WAIT_ACKS,
-};
-
 struct net_wait {
     struct netd_api *api;
     struct list node;
@@ -37,15 +37,18 @@ struct net_wait {
     struct rpc_call_events events;
     net_answer_fn *answer;
     enum net_wait_kind kind;
-    enum wait_stage stage;
     struct weft_uuid uuid;
     struct weft_uuid scopes[NET_SCOPES_MAX];
     uint64_t seqs[NET_SCOPES_MAX];
     uint32_t scope_count;
+    uint64_t own_seq; /* Of the first scope, as raised by the change. */
     char host[64];
     uint64_t deadline_ns;
-    struct state_txn txn; /* RAISE */
+    bool was_there;   /* UP: its Binding, GONE: nothing, at the last look. */
+    bool needs_raise; /* (3) */
     bool is_raising;
+    bool is_placed;
+    struct state_txn txn;
     struct weft_uuid seq_row;
     char silent[256]; /* Who is waited for, for people. */
 };
@@ -87,7 +90,7 @@ wait_note(struct net_wait *wait, const char *host)
                    used > 0 ? ", " : "", host);
 }
 
-/* ---- Stages ---- */
+/* ---- Looking ---- */
 
 static bool
 wait_is_acked(struct net_wait *wait)
@@ -95,7 +98,6 @@ wait_is_acked(struct net_wait *wait)
     const struct state *state = wait->api->state;
     bool is_acked = true;
 
-    wait->silent[0] = '\0';
     for (const struct state_net_host *host = state_net_host_next(state, NULL);
          host != NULL; host = state_net_host_next(state, host)) {
         bool is_silent = false;
@@ -130,40 +132,75 @@ wait_take_seqs(struct net_wait *wait)
     }
 }
 
-/* Whether the port is where it should be.  'ret_error': it never will be. */
+/* Whether the port's host knows of the change. */
 static bool
-wait_is_placed(struct net_wait *wait, const char **ret_error)
+wait_is_known(const struct net_wait *wait)
 {
-    const struct state *state = wait->api->state;
-    bool is_gone = true, is_up = false;
+    const struct state_follow *follow =
+        state_follow_find_by_host_scope(wait->api->state, wait->host,
+                                        &wait->scopes[0]);
 
-    wait->silent[0] = '\0';
-    for (const struct state_port_status *row =
-             state_port_status_next(state, NULL);
-         row != NULL; row = state_port_status_next(state, row)) {
-        if (!uuid_equal(&row->port, &wait->uuid)) {
-            continue;
-        }
-        if (strcmp(row->host, wait->host) == 0) {
-            is_up = row->state == STATE_PORT_STATUS_STATE_UP;
-            if (row->state == STATE_PORT_STATUS_STATE_DOWN &&
-                row->error[0] != '\0') {
-                *ret_error = row->error;
-            }
-        }
+    return follow != NULL && follow->acked >= wait->own_seq;
+}
+
+/* (2) for UP.  'ret_error': it never will be. */
+static bool
+wait_is_up(const struct net_wait *wait, const char **ret_error)
+{
+    const struct state_port_status *row =
+        state_port_status_find_by_port_host(wait->api->state, &wait->uuid,
+                                            wait->host);
+
+    if (row == NULL) {
+        return false;
+    }
+    if (row->state == STATE_PORT_STATUS_STATE_DOWN && row->error[0] != '\0' &&
+        wait_is_known(wait)) {
+        *ret_error = row->error;
+    }
+    return row->state == STATE_PORT_STATUS_STATE_UP;
+}
+
+/* (2) for GONE. */
+static bool
+wait_is_gone(struct net_wait *wait)
+{
+    bool is_gone = true;
+
+    for (const struct state_port_status *row = NULL;
+         (row = state_port_status_next_by_port(wait->api->state, &wait->uuid,
+                                               row)) != NULL;) {
         if (net_host_is_alive(wait->api, row->host)) {
             is_gone = false;
-            if (wait->kind == NET_WAIT_GONE) {
-                wait_note(wait, row->host);
-            }
+            wait_note(wait, row->host);
         }
-    }
-    if (wait->kind == NET_WAIT_UP) {
-        wait_note(wait, wait->host);
-        return is_up;
     }
     return is_gone;
 }
+
+/* (2), and whether that calls for (3). */
+static void
+wait_look(struct net_wait *wait, const char **ret_error)
+{
+    bool is_there = false;
+
+    wait->silent[0] = '\0';
+    if (wait->kind == NET_WAIT_UP) {
+        is_there =
+            state_binding_find_by_port_host(wait->api->state, &wait->uuid,
+                                            wait->host) != NULL;
+        wait->is_placed = wait_is_up(wait, ret_error);
+    } else if (wait->kind == NET_WAIT_GONE) {
+        is_there = wait_is_gone(wait);
+        wait->is_placed = is_there;
+    } else {
+        wait->is_placed = true;
+    }
+    wait->needs_raise = wait->needs_raise || (is_there && !wait->was_there);
+    wait->was_there = is_there;
+}
+
+/* ---- Raising ---- */
 
 static int
 wait_raise_build(struct state_txn *txn, struct state *state)
@@ -201,14 +238,13 @@ wait_raise_done(struct state_txn *txn, int result)
         return;
     }
     wait_take_seqs(wait);
-    wait->stage = WAIT_ACKS;
     wait_check(wait);
 }
 
 static void
 wait_raise(struct net_wait *wait)
 {
-    wait->stage = WAIT_RAISE;
+    wait->needs_raise = false;
     wait->is_raising = true;
     state_uuid_random(&wait->seq_row);
     wait->txn = (struct state_txn){
@@ -226,11 +262,11 @@ wait_fail_late(struct net_wait *wait)
 {
     struct rpc_error error;
 
-    if (wait->stage == WAIT_PLACE && wait->kind == NET_WAIT_UP) {
+    if (wait->kind == NET_WAIT_UP && !wait->is_placed) {
         rpc_error_set(&error, RPC_DEADLINE_EXCEEDED, "HOSTS_SILENT",
                       "the change was made, but the port is not up on host %s "
                       "yet; 'weft port show' tells how far it is",
-                      wait->silent);
+                      wait->host);
     } else {
         rpc_error_set(&error, RPC_DEADLINE_EXCEEDED, "HOSTS_SILENT",
                       "the change was made, but these hosts have not confirmed "
@@ -250,16 +286,19 @@ wait_check(struct net_wait *wait)
     if (wait->call == NULL) {
         return;
     }
-    if (wait->stage == WAIT_PLACE && wait_is_placed(wait, &error)) {
-        wait_raise(wait);
-    } else if (error != NULL && wait->kind == NET_WAIT_UP) {
+    wait_look(wait, &error);
+    if (error != NULL) {
         rpc_call_fail_text(wait->call, RPC_FAILED_PRECONDITION, "PORT_REFUSED",
                            "the port was plugged, but its host refuses it: %s",
                            error);
         wait_end(wait);
         return;
     }
-    if (wait->stage == WAIT_ACKS && wait_is_acked(wait)) {
+    if (wait->needs_raise && !wait->is_raising) {
+        wait_raise(wait);
+    }
+    if (wait->is_placed && !wait->needs_raise && !wait->is_raising &&
+        wait_is_acked(wait)) {
         wait->answer(wait->api, wait->call, &wait->uuid);
         wait_end(wait);
         return;
@@ -325,10 +364,7 @@ net_wait_start(struct net_op *op)
     wait->api = api;
     wait->call = call;
     wait->answer = op->answer;
-    wait->kind = op->wait_kind;
-    wait->stage = op->wait_kind == NET_WAIT_ACKS || op->scope_count == 0
-                      ? WAIT_ACKS
-                      : WAIT_PLACE;
+    wait->kind = op->scope_count == 0 ? NET_WAIT_ACKS : op->wait_kind;
     wait->uuid = op->uuid;
     memcpy(wait->scopes, op->scopes, sizeof wait->scopes);
     wait->scope_count = op->scope_count;
@@ -338,6 +374,7 @@ net_wait_start(struct net_op *op)
         wait->deadline_ns = call_ns - WAIT_MARGIN_NS;
     }
     wait_take_seqs(wait);
+    wait->own_seq = wait->seqs[0];
     wait->events.cancelled = wait_cancelled;
     list_push_back(&api->waits, &wait->node);
     rpc_call_set_events(call, &wait->events);

@@ -96,7 +96,7 @@ watch_reply(const struct net_watch *watch, struct reply_arena *arena,
         if (!net_project_fits(watch->project, row->project)) {
             return NULL;
         }
-        reply->port = net_port_message(arena, watch->api, NULL, row);
+        reply->port = net_port_message(arena, watch->api, row);
         if (!api_filter_matches(watch->filter, &reply->port->base)) {
             return NULL;
         }

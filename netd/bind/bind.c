@@ -38,6 +38,7 @@ bind_fire(struct loop_timer *timer)
 {
     struct bind *bind = container_of(timer, struct bind, timer);
 
+    bind->is_due = true;
     bind->options.listener->touch(bind->options.listener);
 }
 
@@ -77,20 +78,26 @@ find_place(const struct bind *bind, const struct weft_uuid *uuid)
     return low;
 }
 
+struct bind_port *
+bind_find(const struct bind *bind, const struct weft_uuid *uuid)
+{
+    size_t place = find_place(bind, uuid);
+
+    return place < bind->count && uuid_equal(&bind->ports[place]->uuid, uuid)
+               ? bind->ports[place]
+               : NULL;
+}
+
 /* What the database remembers of it from before a restart. */
 static void
 adopt_status(const struct bind *bind, struct bind_port *port)
 {
-    struct weft_uuid uuid;
-
     if (port->is_adopted) {
         return;
     }
     port->is_adopted = true;
-    report_uuid(bind->options.report, STATE_TABLE_PORT_STATUS, &port->uuid,
-                &uuid);
     const struct state_row *row =
-        cloud_row(bind->options.cloud, STATE_TABLE_PORT_STATUS, &uuid);
+        cloud_row(bind->options.cloud, STATE_TABLE_PORT_STATUS, &port->status);
     if (row == NULL) {
         return;
     }
@@ -124,6 +131,10 @@ need_port(struct bind *bind, const struct weft_uuid *uuid)
     struct bind_port *port = calloc(1, sizeof *port);
     CHECK(port != NULL);
     port->uuid = *uuid;
+    report_uuid(bind->options.report, STATE_TABLE_BINDING, uuid,
+                &port->binding);
+    report_uuid(bind->options.report, STATE_TABLE_PORT_STATUS, uuid,
+                &port->status);
     port->is_seen = true;
     port->said = BIND_FORGET;
     memmove(&bind->ports[place + 1], &bind->ports[place],
@@ -214,10 +225,11 @@ decide(const struct bind *bind, struct bind_port *port)
         .has_row = row != NULL,
         .has_network = network != NULL,
         .is_claimed = port->is_claimed,
+        .is_plugged = port->plug.is_wanted && port->plug.is_made,
         .underlay_mtu = bind->underlay_mtu,
         .overhead = bind->options.overhead,
         .interface_count = (uint32_t)count,
-        .has_ofport = count == 1 && interfaces[0].ofport != 0,
+        .is_made = count == 1 && interfaces[0].is_made,
         .interface_error = count == 1 ? interfaces[0].error : "",
         .plug_error = port->plug.is_wanted ? port->plug.error : "",
     };
@@ -235,6 +247,13 @@ decide(const struct bind *bind, struct bind_port *port)
     if (network != NULL) {
         facts.network_mtu = network->mtu;
     }
+    if (facts.place == BIND_PLACE_HERE) {
+        adopt_status(bind, port);
+    }
+    /* A port that is bound stays so while the switch starts again. */
+    facts.has_ofport =
+        count == 1 && (interfaces[0].is_open ||
+                       (interfaces[0].ofport != 0 && port->bound_ns != 0));
     bind_decide(&facts, &port->decision);
     if (port->decision.verdict == BIND_CLAIM) {
         port->is_claimed = true;
@@ -271,6 +290,7 @@ drop_local(struct bind *bind, struct bind_port *port)
         bind->options.listener->remove(bind->options.listener, &port->uuid);
     }
     port->is_up = false;
+    port->is_refused = false;
     port->bound_ns = 0;
     port->version = 0;
 }
@@ -297,7 +317,8 @@ put_local(struct bind *bind, struct bind_port *port, uint32_t ofport)
 }
 
 static void
-note_bound(struct bind_port *port, const struct vswitch_interface *interface)
+note_bound(const struct bind *bind, struct bind_port *port,
+           const struct vswitch_interface *interface)
 {
     char text[UUID_TEXT_SIZE];
     uint64_t now_ns = loop_now_ns();
@@ -313,9 +334,34 @@ note_bound(struct bind_port *port, const struct vswitch_interface *interface)
     port->flows_us = 0;
     port->bind_us = (now_ns - interface->seen_ns) / 1000;
     (void)snprintf(port->device, sizeof port->device, "%.15s", interface->name);
+    if (!interface->is_made && interface->is_system) {
+        /* A device that has gone already has no way in either. */
+        (void)!link_shut(bind->options.link, port->device);
+    }
     uuid_format(&port->uuid, text);
     log_info("bind", "bound port=%s device=%s ofport=%u zone=%u", text,
              port->device, port->local.ofport, port->zone);
+}
+
+/* Whether the switch has its flows by now.  true: that is news. */
+static bool
+note_up(const struct bind *bind, struct bind_port *port)
+{
+    char text[UUID_TEXT_SIZE];
+
+    if (port->is_up || port->is_refused || port->bound_ns == 0 ||
+        port->version == 0 || port->version > bind->confirmed ||
+        port->decision.state != STATE_PORT_STATUS_STATE_BOUND) {
+        return false;
+    }
+    port->is_up = true;
+    port->up_ms = bind_wall_ms();
+    port->flows_us = (loop_now_ns() - port->bound_ns) / 1000;
+    uuid_format(&port->uuid, text);
+    log_info("bind", "up port=%s bind_us=%llu flows_us=%llu", text,
+             (unsigned long long)port->bind_us,
+             (unsigned long long)port->flows_us);
+    return true;
 }
 
 static void
@@ -323,13 +369,11 @@ report_binding(struct bind *bind, const struct bind_port *port, bool is_there)
 {
     const struct state_port *row = bind_port_row(bind, &port->uuid);
     struct state_binding binding = {
-        .row.table = STATE_TABLE_BINDING,
+        .row = { STATE_TABLE_BINDING, port->binding },
         .port = port->uuid,
         .host = bind->options.host,
     };
 
-    report_uuid(bind->options.report, STATE_TABLE_BINDING, &port->uuid,
-                &binding.row.uuid);
     if (!is_there || row == NULL) {
         report_remove(bind->options.report, STATE_TABLE_BINDING,
                       &binding.row.uuid);
@@ -347,7 +391,8 @@ shown_state(const struct bind_port *port)
     if (state != STATE_PORT_STATUS_STATE_BOUND) {
         return state;
     }
-    return port->is_up           ? STATE_PORT_STATUS_STATE_UP
+    return port->is_refused      ? STATE_PORT_STATUS_STATE_DOWN
+           : port->is_up         ? STATE_PORT_STATUS_STATE_UP
            : port->bound_ns != 0 ? state
                                  : STATE_PORT_STATUS_STATE_SCHEDULED;
 }
@@ -356,16 +401,16 @@ static void
 report_status(struct bind *bind, const struct bind_port *port, bool is_there)
 {
     struct state_port_status status = {
-        .row.table = STATE_TABLE_PORT_STATUS,
+        .row = { STATE_TABLE_PORT_STATUS, port->status },
         .port = port->uuid,
         .host = bind->options.host,
         .state = shown_state(port),
-        .error = port->decision.error,
+        .error = port->is_refused && port->decision.error[0] == '\0'
+                     ? "the switch refuses some of its flows; see netd's log"
+                     : port->decision.error,
         .device = "",
     };
 
-    report_uuid(bind->options.report, STATE_TABLE_PORT_STATUS, &port->uuid,
-                &status.row.uuid);
     if (!is_there) {
         report_remove(bind->options.report, STATE_TABLE_PORT_STATUS,
                       &status.row.uuid);
@@ -389,14 +434,14 @@ serve(struct bind *bind, struct bind_port *port)
     const struct vswitch_interface *interfaces =
         bind_interfaces(bind, &port->uuid, &count);
 
-    adopt_status(bind, port);
     if (!decision->is_local) {
         drop_local(bind, port);
     } else if (bind_zone(bind, port)) {
         bool is_bound = decision->state == STATE_PORT_STATUS_STATE_BOUND;
-        put_local(bind, port, is_bound ? interfaces[0].ofport : 0);
+        put_local(bind, port, count == 1 ? interfaces[0].ofport : 0);
         if (is_bound) {
-            note_bound(port, &interfaces[0]);
+            note_bound(bind, port, &interfaces[0]);
+            note_up(bind, port);
         }
     } else {
         bind->is_settled = false;
@@ -459,6 +504,7 @@ wish(struct bind *bind)
         if (network != NULL && port->decision.verdict == BIND_SERVE) {
             one.mtu = network->mtu;
         }
+        one.keeps_ofport = port->is_up;
         if (port->plug.is_wanted && port->plug.is_made) {
             memcpy(one.device, port->plug.device, sizeof one.device);
         }
@@ -489,6 +535,20 @@ drop_ports(struct bind *bind)
 
 /* ---- The door ---- */
 
+static bool
+take_news(struct bind *bind)
+{
+    uint64_t cloud_seqno = cloud_ports_seqno(bind->options.cloud);
+    uint64_t switch_seqno = vswitch_seqno(bind->options.vswitch);
+    bool has_news = bind->is_due || cloud_seqno != bind->cloud_seqno ||
+                    switch_seqno != bind->vswitch_seqno;
+
+    bind->is_due = false;
+    bind->cloud_seqno = cloud_seqno;
+    bind->vswitch_seqno = switch_seqno;
+    return has_news;
+}
+
 void
 bind_step(struct bind *bind)
 {
@@ -497,6 +557,9 @@ bind_step(struct bind *bind)
 
     if (!is_ready) {
         return; /* Nobody knows yet what is on this host. */
+    }
+    if (!take_news(bind)) {
+        return;
     }
     bind->is_settled = true;
     collect(bind);
@@ -510,6 +573,8 @@ bind_step(struct bind *bind)
         act(bind, port);
     }
     bind->has_new_links = false;
+    link_forget_gone(bind->options.link);
+    bind_spare_zones(bind);
     bind_claim(bind);
     drop_ports(bind);
     if (is_complete) {
@@ -534,12 +599,14 @@ void
 bind_links_changed(struct bind *bind)
 {
     bind->has_new_links = true;
+    bind->is_due = true;
 }
 
 void
 bind_set_underlay_mtu(struct bind *bind, uint32_t mtu)
 {
     bind->underlay_mtu = mtu;
+    bind->is_due = true;
 }
 
 void
@@ -556,26 +623,46 @@ bind_committed(struct bind *bind, uint64_t version)
 void
 bind_confirmed(struct bind *bind, uint64_t version)
 {
+    bool has_news = bind->confirmed == 0; /* Zones can be emptied now. */
+
+    bind->confirmed = version;
+    for (size_t i = 0; i < bind->count; i++) {
+        has_news = note_up(bind, bind->ports[i]) || has_news;
+    }
+    if (has_news) {
+        bind->is_due = true;
+        bind->options.listener->touch(bind->options.listener);
+    }
+}
+
+static int
+compare_uuids(const void *a, const void *b)
+{
+    return memcmp(a, b, sizeof(struct weft_uuid));
+}
+
+void
+bind_set_refused(struct bind *bind, const struct weft_uuid *ports, size_t count)
+{
     bool has_news = false;
 
     for (size_t i = 0; i < bind->count; i++) {
         struct bind_port *port = bind->ports[i];
-        char text[UUID_TEXT_SIZE];
-        if (port->is_up || port->bound_ns == 0 || port->version == 0 ||
-            port->version > version ||
-            port->decision.state != STATE_PORT_STATUS_STATE_BOUND) {
-            continue;
+        bool is_refused =
+            count > 0 && bsearch(&port->uuid, ports, count, sizeof *ports,
+                                 compare_uuids) != NULL;
+        if (is_refused && !port->is_refused) {
+            char text[UUID_TEXT_SIZE];
+            uuid_format(&port->uuid, text);
+            log_error("bind", "down, the switch refuses some flows port=%s",
+                      text);
+            port->is_up = false;
         }
-        port->is_up = true;
-        port->up_ms = bind_wall_ms();
-        port->flows_us = (loop_now_ns() - port->bound_ns) / 1000;
-        uuid_format(&port->uuid, text);
-        log_info("bind", "up port=%s bind_us=%llu flows_us=%llu", text,
-                 (unsigned long long)port->bind_us,
-                 (unsigned long long)port->flows_us);
-        has_news = true;
+        has_news = has_news || is_refused != port->is_refused;
+        port->is_refused = is_refused;
     }
     if (has_news) {
+        bind->is_due = true;
         bind->options.listener->touch(bind->options.listener);
     }
 }
@@ -605,6 +692,7 @@ bind_new(const struct bind_options *options)
     CHECK(bind != NULL);
     bind->options = *options;
     bind->has_new_links = true;
+    bind->is_due = true;
     loop_timer_init(&bind->timer, bind_fire);
     return bind;
 }

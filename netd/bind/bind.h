@@ -78,8 +78,8 @@ void bind_free(struct bind *bind);
 
 void bind_set_underlay_mtu(struct bind *bind, uint32_t mtu); /* 0: unknown. */
 
-/* Looks at everything anew.  Cheap when nothing has changed: what it costs is
- * in the number of ports on this host. */
+/* Looks at everything anew, if anything has changed: what it costs is in the
+ * number of ports on this host. */
 void bind_step(struct bind *bind);
 
 /* Every port that is to be compiled has been put: nothing is missing because
@@ -95,6 +95,11 @@ void bind_zone_flushed(struct bind *bind, uint32_t zone);
 void bind_committed(struct bind *bind, uint64_t version);
 /* The switch has it. */
 void bind_confirmed(struct bind *bind, uint64_t version);
+
+/* The ports (sorted) of which the switch refuses some flows: they are down, and
+ * say so.  To be followed by bind_confirmed() or a step. */
+void bind_set_refused(struct bind *bind, const struct weft_uuid *ports,
+                      size_t count);
 
 struct bind_counts {
     size_t scheduled, bound, up, down;

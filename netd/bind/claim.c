@@ -70,6 +70,7 @@ claim_done(struct state_txn *txn, int result)
                     result, txn->error);
         bind->txn_retry_ns = loop_now_ns() + CLAIM_RETRY_NS;
     }
+    bind->is_due = true;
     bind->options.listener->touch(bind->options.listener);
 }
 

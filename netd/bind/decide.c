@@ -44,7 +44,7 @@ find_verdict(const struct bind_facts *facts)
     if (facts->place == BIND_PLACE_HERE) {
         return BIND_SERVE;
     }
-    if (facts->interface_count == 0) {
+    if (facts->interface_count == 0 || facts->is_made) {
         return BIND_FORGET;
     }
     return facts->interface_count == 1 && facts->is_enabled && fits(facts) &&
@@ -74,9 +74,11 @@ serve(const struct bind_facts *facts, struct bind_decision *decision)
         refuse(decision, "%.200s", facts->plug_error);
     } else if (facts->interface_count == 0) {
         decision->is_local = true;
+        decision->has_binding = facts->is_plugged;
         decision->is_released = facts->is_claimed;
     } else if (!facts->has_ofport) {
         decision->is_local = true;
+        decision->has_binding = facts->is_plugged;
     } else {
         decision->is_local = true;
         decision->has_binding = true;

@@ -12,11 +12,12 @@
  *     another     any         ignored: said once in the log (N13)
  *     this        none        scheduled: flows, but no Binding (N15); if netd
  *                             had claimed it, it is released
- *     this        one         bound: flows, Binding; up when they are confirmed
- *     this        several     down: nobody could say which (N13)
- *     this        any         down, too, if it is disabled, if the network's
- *                             MTU does not fit the underlay (N23), or if the
- *                             switch cannot open the interface
+ *     this        plugged     scheduled, too, but with a Binding: the switch is
+ *                             about to have it, and others learn of it
+ * meanwhile this        one         bound: flows, Binding; up when they are
+ * confirmed this        several     down: nobody could say which (N13) this any
+ * down, too, if it is disabled, if the network's MTU does not fit the underlay
+ * (N23), or if the switch cannot open the interface
  *
  * While the rows are not complete nothing is concluded from what is missing:
  * the port stays as it is (N7). */
@@ -41,11 +42,13 @@ struct bind_facts {
     enum bind_place place;
     bool is_enabled;
     bool is_claimed; /* By netd, not by the API. */
+    bool is_plugged; /* netd has made its device. */
     uint32_t network_mtu;
     uint32_t underlay_mtu; /* 0: not known, then it is not judged. */
     uint32_t overhead;
     uint32_t interface_count;
-    bool has_ofport;
+    bool is_made; /* By netd: it goes with its Plug row, and claims nothing. */
+    bool has_ofport;             /* The switch has opened it. */
     const char *interface_error; /* "" */
     const char *plug_error;      /* "": netd could make what it should. */
 };

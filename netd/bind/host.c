@@ -107,12 +107,22 @@ host_done(struct state_txn *txn, int result)
     host->retry_ns = loop_now_ns() + HOST_RETRY_NS;
 }
 
+/* Somebody who took it for dead has forgotten this host. */
+static bool
+is_forgotten(const struct host *host)
+{
+    return cloud_is_complete(host->options.cloud) &&
+           state_net_host_find_by_host(cloud_state(host->options.cloud),
+                                       host->options.host) == NULL;
+}
+
 void
 host_step(struct host *host)
 {
     struct cloud_status status;
 
     cloud_get_status(host->options.cloud, &status);
+    host->is_registered = host->is_registered && !is_forgotten(host);
     if (host->is_registered || host->is_busy || !status.is_connected ||
         status.is_refused || loop_now_ns() < host->retry_ns) {
         return;

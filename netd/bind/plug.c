@@ -25,17 +25,6 @@ default_device(const struct weft_uuid *port, char ret_device[LINK_NAME_SIZE])
                    port->bytes[3], port->bytes[4], port->bytes[5]);
 }
 
-static struct bind_port *
-find_port(const struct bind *bind, const struct weft_uuid *uuid)
-{
-    for (size_t i = 0; i < bind->count; i++) {
-        if (uuid_equal(&bind->ports[i]->uuid, uuid)) {
-            return bind->ports[i];
-        }
-    }
-    return NULL;
-}
-
 static void
 remove_device(struct bind *bind, const char *device)
 {
@@ -55,7 +44,7 @@ remove_device(struct bind *bind, const char *device)
 static void
 read_plug(struct bind *bind, const struct state_plug *row)
 {
-    struct bind_port *port = find_port(bind, &row->port);
+    struct bind_port *port = bind_find(bind, &row->port);
     char device[LINK_NAME_SIZE];
 
     if (port == NULL || strcmp(row->host, bind->options.host) != 0 ||
@@ -73,6 +62,7 @@ read_plug(struct bind *bind, const struct state_plug *row)
                    strcmp(plug->netns, row->netns) == 0 &&
                    strcmp(plug->ifname, ifname) == 0;
     plug->is_wanted = true;
+    port->is_claimed = false; /* It is the API's from now on. */
     if (is_same) {
         return;
     }
@@ -119,6 +109,27 @@ is_foreign(struct bind *bind, const struct bind_port *port)
     default_device(&port->uuid, own);
     return strcmp(device, own) != 0 &&
            link_find(bind->options.link, device, &info) == 0;
+}
+
+/* Whether the bridge still has an earlier device of this port, which is gone.
+ * It has to be taken off first (nobody wishes it): the switch would say that it
+ * has the new one before it has noticed. */
+static bool
+has_remains(const struct bind *bind, const struct bind_port *port)
+{
+    struct link_info info;
+    size_t count;
+    const struct vswitch_interface *interfaces =
+        bind_interfaces(bind, &port->uuid, &count);
+
+    for (size_t i = 0; i < count; i++) {
+        if (interfaces[i].is_made &&
+            link_find(bind->options.link, interfaces[i].name, &info) ==
+                -ENODEV) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static int
@@ -168,11 +179,14 @@ plug_in(struct bind *bind, struct bind_port *port)
     struct link_info info;
     struct err err = { "" };
 
-    if (plug->is_made && bind->has_new_links &&
+    if (plug->is_made && link_may_be_gone(bind->options.link, plug->device) &&
         link_find(bind->options.link, plug->device, &info) == -ENODEV) {
         plug->is_made = false; /* Its namespace has gone, say. */
     }
     if (plug->is_made) {
+        return;
+    }
+    if (has_remains(bind, port)) {
         return;
     }
     if (!bind->has_new_links && loop_now_ns() < plug->retry_ns) {

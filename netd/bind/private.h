@@ -29,7 +29,8 @@ struct bind_plug {
 
 struct bind_port {
     struct weft_uuid uuid;
-    bool is_seen; /* In this step. */
+    struct weft_uuid binding, status; /* Of its rows. */
+    bool is_seen;                     /* In this step. */
     struct bind_decision decision;
     enum bind_verdict said; /* In the log. */
 
@@ -41,6 +42,7 @@ struct bind_port {
     struct bind_local local;
     uint64_t version; /* Of the first commit that has it; 0: none yet. */
     bool is_up;
+    bool is_refused; /* The switch refuses some of its flows. */
     bool is_adopted; /* What the database knew of it was looked at. */
 
     struct bind_plug plug;
@@ -49,15 +51,31 @@ struct bind_port {
     uint64_t bound_ms, up_ms, bind_us, flows_us;
 };
 
+/* Zones that are empty before anybody needs one: a port that is plugged then
+ * needs to wait for nothing but the switch's own work. */
+#define BIND_SPARES 8u
+
+struct bind_spare {
+    uint32_t zone; /* 0: none. */
+    bool is_clean; /* It was flushed. */
+};
+
 struct bind {
     struct bind_options options;
     uint32_t underlay_mtu;
     struct bind_port **ports; /* Sorted. */
     size_t count, capacity;
-    uint32_t zone_cursor;
+    uint32_t zone_cursor; /* Offset from zone_first. */
+    bool has_zone_cursor;
+    struct bind_spare spares[BIND_SPARES];
+    uint64_t confirmed; /* The latest version that the switch has. */
     bool is_settled;
     bool has_swept;
     bool has_new_links;
+    /* What was looked at by the last step, and whether anything else has
+     * come: without news a step does nothing. */
+    uint64_t cloud_seqno, vswitch_seqno;
+    bool is_due;
     struct loop_timer timer; /* Tries again what failed. */
 
     struct state_txn txn; /* Claims and releases. */
@@ -69,6 +87,9 @@ uint64_t bind_wall_ms(void);
 /* A step at 'deadline_ns' at the latest. */
 void bind_retry(struct bind *bind, uint64_t deadline_ns);
 
+/* NULL: it does not concern this host. */
+struct bind_port *bind_find(const struct bind *bind,
+                            const struct weft_uuid *uuid);
 const struct state_port *bind_port_row(const struct bind *bind,
                                        const struct weft_uuid *uuid);
 const struct state_network *bind_network_row(const struct bind *bind,
@@ -86,7 +107,11 @@ void bind_claim(struct bind *bind);
 void bind_read_plugs(struct bind *bind);
 void bind_plug(struct bind *bind, struct bind_port *port);
 
-/* zone.c: true when the port's zone may be used. */
+/* zone.c */
+
+/* true when the port's zone may be used. */
 bool bind_zone(struct bind *bind, struct bind_port *port);
+/* Has zones emptied in advance. */
+void bind_spare_zones(struct bind *bind);
 
 #endif /* NETD_BIND_PRIVATE_H */

@@ -4,11 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/base/log.h"
 #include "netd/compile/model.h"
 
 /* Changes of the model, and reading it from outside. */
 
 #define ALL_COLUMNS UINT64_MAX
+#define NUMBER_MAX 0xffffffu /* 24 bits. */
 
 struct compile *
 compile_new_with(struct compile_sink *sink,
@@ -98,16 +100,27 @@ is_over(const struct model_index *index, uint64_t columns)
             columns) != 0;
 }
 
-/* A set has come to have members, or to have none. */
 static void
-touch_any(struct compile *compile, const struct node_key *key)
+touch_fact(struct compile *compile, const struct node_key *key, uint8_t kind)
 {
-    struct node_key any = *key;
-    any.kind = key->kind == NODE_INDEX ? NODE_ANY : NODE_ANY_LOCAL;
+    struct node_key fact = *key;
+    fact.kind = kind;
 
-    struct node *node = model_find(compile, &any);
+    struct node *node = model_find(compile, &fact);
     if (node != NULL) {
         depend_touch(compile, node);
+    }
+}
+
+/* A set's count has passed between 'low' and 'low' + 1. */
+static void
+touch_facts(struct compile *compile, const struct node_key *key, size_t low)
+{
+    if (low == 0) {
+        touch_fact(compile, key,
+                   key->kind == NODE_INDEX ? NODE_ANY : NODE_ANY_LOCAL);
+    } else if (low == MODEL_MANY && key->kind == NODE_INDEX) {
+        touch_fact(compile, key, NODE_MANY);
     }
 }
 
@@ -118,9 +131,7 @@ enter_set(struct compile *compile, const struct node_key *key,
     struct set_node *set = set_node_of(model_find_or_add(compile, key));
     tree_add(&set->members, link, member);
     depend_touch(compile, &set->node);
-    if (set->members.count == 1) {
-        touch_any(compile, key);
-    }
+    touch_facts(compile, key, set->members.count - 1);
 }
 
 static void
@@ -131,9 +142,7 @@ leave_set(struct compile *compile, const struct node_key *key,
     CHECK(node != NULL);
     tree_remove(&set_node_of(node)->members, link);
     depend_touch(compile, node);
-    if (set_node_of(node)->members.count == 0) {
-        touch_any(compile, key);
-    }
+    touch_facts(compile, key, set_node_of(node)->members.count);
     model_release(compile, node);
 }
 
@@ -297,8 +306,8 @@ add_row(struct compile *compile, struct row_node *node,
     compile->counts.rows++;
 }
 
-void
-compile_put_row(struct compile *compile, const struct state_row *row)
+static void
+put_row(struct compile *compile, const struct state_row *row)
 {
     const struct node_key key = { .kind = NODE_ROW,
                                   .table = (uint8_t)row->table,
@@ -327,6 +336,51 @@ compile_put_row(struct compile *compile, const struct state_row *row)
     place_local_of_row(compile, row->table, &row->uuid);
 }
 
+static bool
+is_within(uint64_t number, uint64_t least, uint64_t most)
+{
+    return number >= least && number <= most;
+}
+
+/* Numbers that become parts of flows.  The database's constraints and the API
+ * keep them in their ranges; were one outside, its other bits would be cut off
+ * and it would be the number of another network, identity or rule. */
+static bool
+is_sound(const struct state_row *row)
+{
+    if (row->table == STATE_TABLE_NETWORK) {
+        return is_within(state_network_from(row)->vni, 1, NUMBER_MAX) &&
+               state_network_from(row)->mtu <= UINT16_MAX;
+    }
+    if (row->table == STATE_TABLE_IDENTITY) {
+        return is_within(state_identity_from(row)->number, IDENTITY_FIRST,
+                         NUMBER_MAX);
+    }
+    if (row->table == STATE_TABLE_SECURITY_RULE) {
+        return is_within(state_security_rule_from(row)->tag, 1, NUMBER_MAX);
+    }
+    if (row->table == STATE_TABLE_ROUTER) {
+        return is_within(state_router_from(row)->tag, 1, NUMBER_MAX);
+    }
+    return true;
+}
+
+void
+compile_put_row(struct compile *compile, const struct state_row *row)
+{
+    char text[UUID_TEXT_SIZE];
+
+    if (!is_sound(row)) {
+        uuid_format(&row->uuid, text);
+        log_error("compile",
+                  "a row has a number that cannot be, it is left out with all "
+                  "that needs it table=%s row=%s",
+                  state_class_of(row->table)->name, text);
+        compile_delete_row(compile, row->table, &row->uuid);
+        return;
+    }
+    put_row(compile, row);
+}
 void
 compile_delete_row(struct compile *compile, enum state_table table,
                    const struct weft_uuid *uuid)

@@ -100,6 +100,13 @@ struct compile_counts {
 void compile_count(const struct compile *compile,
                    struct compile_counts *ret_counts);
 
+/* The local ports that these units (as the sink knows them, sorted) are about:
+ * of which they are units, or about which they have read anything; the units of
+ * the whole host are about all.  The caller frees the array.  Looks at all
+ * units: for when something is wrong. */
+size_t compile_concerned(struct compile *compile, const uint64_t *units,
+                         size_t count, struct weft_uuid **ret_ports);
+
 /* ---- Reading the model without dependencies: for packet_in, sync, tests ----
  */
 

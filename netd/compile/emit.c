@@ -204,16 +204,24 @@ emit_self(struct emit *emit)
 
 /* ---- Whether there are any ---- */
 
-/* 'key' is that of the set; the dependency is on its being empty or not. */
+/* How many are in the set of 'key'; the dependency is on 'kind' alone, which
+ * stands for a fact about that number. */
+static size_t
+read_count(struct emit *emit, const struct node_key *key, uint8_t kind)
+{
+    struct node_key fact = *key;
+    fact.kind = kind;
+    (void)read_node(emit, &fact);
+
+    struct node *set = model_find(emit->compile, key);
+    return set == NULL ? 0 : set_node_of(set)->members.count;
+}
+
 static bool
 read_any(struct emit *emit, const struct node_key *key)
 {
-    struct node_key any = *key;
-    any.kind = key->kind == NODE_INDEX ? NODE_ANY : NODE_ANY_LOCAL;
-    (void)read_node(emit, &any);
-
-    struct node *set = model_find(emit->compile, key);
-    return set != NULL && set_node_of(set)->members.count > 0;
+    return read_count(emit, key,
+                      key->kind == NODE_INDEX ? NODE_ANY : NODE_ANY_LOCAL) > 0;
 }
 
 bool
@@ -243,6 +251,20 @@ emit_has_out_rule(struct emit *emit, const struct weft_uuid *group)
 }
 
 bool
+emit_has_many_rules(struct emit *emit, const struct weft_uuid *group)
+{
+    const struct node_key key = {
+        .kind = NODE_INDEX,
+        .table = STATE_TABLE_SECURITY_RULE,
+        .index = (uint8_t)model_index_of(STATE_TABLE_SECURITY_RULE,
+                                         STATE_SECURITY_RULE_COL_GROUP, 0),
+        .uuid = *group,
+        .text = "",
+    };
+    return read_count(emit, &key, NODE_MANY) > MODEL_MANY;
+}
+
+bool
 emit_has_out_rule_to_group(struct emit *emit)
 {
     const struct node_key key = {
@@ -268,6 +290,44 @@ emit_has_flood_network(struct emit *emit)
         .text = "",
     };
     return read_any(emit, &key);
+}
+
+static bool
+has_text(struct emit *emit, enum state_table table, uint64_t uuid_column,
+         const struct weft_uuid *uuid, uint64_t text_column, const char *text)
+{
+    const struct node_key key = {
+        .kind = NODE_INDEX,
+        .table = (uint8_t)table,
+        .index = (uint8_t)model_index_of(table, uuid_column, text_column),
+        .uuid = *uuid,
+        .text = text,
+    };
+    return read_any(emit, &key);
+}
+
+bool
+emit_has_port_at(struct emit *emit, const struct weft_uuid *network,
+                 const char *host)
+{
+    return has_text(emit, STATE_TABLE_PORT, STATE_PORT_COL_NETWORK, network,
+                    STATE_PORT_COL_HOST, host);
+}
+
+bool
+emit_has_port_coming_to(struct emit *emit, const struct weft_uuid *network,
+                        const char *host)
+{
+    return has_text(emit, STATE_TABLE_PORT, STATE_PORT_COL_NETWORK, network,
+                    STATE_PORT_COL_MIGRATE_HOST, host);
+}
+
+bool
+emit_has_binding_at(struct emit *emit, const struct weft_uuid *network,
+                    const char *host)
+{
+    return has_text(emit, STATE_TABLE_BINDING, STATE_BINDING_COL_NETWORK,
+                    network, STATE_BINDING_COL_HOST, host);
 }
 
 /* ---- Writing ---- */

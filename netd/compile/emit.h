@@ -50,8 +50,18 @@ const struct state_address *emit_find_address(struct emit *emit,
 bool emit_has_local_of_identity(struct emit *emit,
                                 const struct weft_uuid *identity);
 bool emit_has_out_rule(struct emit *emit, const struct weft_uuid *group);
+/* More than MODEL_MANY. */
+bool emit_has_many_rules(struct emit *emit, const struct weft_uuid *group);
 bool emit_has_out_rule_to_group(struct emit *emit); /* In any group. */
 bool emit_has_flood_network(struct emit *emit);
+/* A port of the network whose 'host', or 'migrate_host', is this; a binding of
+ * this host. */
+bool emit_has_port_at(struct emit *emit, const struct weft_uuid *network,
+                      const char *host);
+bool emit_has_port_coming_to(struct emit *emit, const struct weft_uuid *network,
+                             const char *host);
+bool emit_has_binding_at(struct emit *emit, const struct weft_uuid *network,
+                         const char *host);
 
 /* ---- Writing ---- */
 

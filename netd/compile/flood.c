@@ -2,8 +2,12 @@
 /* Broadcast and multicast, for networks that ask for it (N18).
  *
  *     L2_CLASS    metered per sending port               -> RESOLVE
- *     RESOLVE     from a local port: a copy to each host that has ports of the
- *                 network; then, also out of a tunnel    -> FLOOD
+ *     RESOLVE     from a local port: FLAG_FLOOD          -> EG_SG
+ *                 out of a tunnel                        -> FLOOD
+ *     EG_SG       rules of direction out; without connections, which a packet
+ *                 to many has none of                    -> ... -> DELIVER
+ *     DELIVER     a copy to each host that has ports of the network
+ *                                                        -> FLOOD
  *     FLOOD       once for each policy of the network's local ports
  *                                                        -> FLOOD_SG
  *     FLOOD_SG    rules of direction in (security.c)     -> FLOOD_OUT
@@ -12,13 +16,13 @@
  * So the number of resubmits is that of policies, not of ports.  OpenFlow does
  * not send a packet out of the port that it came in by.
  *
- * This is the one feature that reads all bindings of a network.  A network on
- * more hosts, or with more policies or ports of one policy on this host, than
- * the limits below is not flooded at all: half a flood would be worse, as
- * nobody could tell. */
+ * A host has ports of a network if a binding says so and Port.host or
+ * Port.migrate_host of some port there names it (N13): two facts for each host,
+ * however many ports there are.  A network on more hosts, or with more policies
+ * or ports of one policy on this host, than the limits below is not flooded at
+ * all: half a flood would be worse, as nobody could tell. */
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "netd/compile/match.h"
 #include "netd/compile/place.h"
@@ -35,23 +39,15 @@ compare_u32(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
-/* Adds what is not there yet; false: no room. */
-static bool
-add_number(uint32_t *numbers, size_t *count, size_t max, uint32_t number)
-{
-    for (size_t i = 0; i < *count; i++) {
-        if (numbers[i] == number) {
-            return true;
-        }
-    }
-    if (*count == max) {
-        return false;
-    }
-    numbers[(*count)++] = number;
-    return true;
-}
-
 /* ---- To other hosts ---- */
+
+static bool
+has_ports(struct emit *emit, const struct weft_uuid *network, const char *host)
+{
+    return emit_has_binding_at(emit, network, host) &&
+           (emit_has_port_at(emit, network, host) ||
+            emit_has_port_coming_to(emit, network, host));
+}
 
 /* Tunnel addresses, sorted; false: too many. */
 static bool
@@ -61,21 +57,17 @@ find_remotes(struct emit *emit, const struct weft_uuid *network,
     const struct state_row *row = NULL;
 
     *ret_count = 0;
-    while ((row = emit_next(emit, STATE_TABLE_BINDING,
-                            STATE_BINDING_COL_NETWORK, network, row)) != NULL) {
-        const struct state_binding *binding = state_binding_from(row);
-        struct port_place place;
+    while ((row = emit_next_all(emit, STATE_TABLE_NET_HOST, row)) != NULL) {
+        const char *host = state_net_host_from(row)->host;
         uint32_t remote;
-        if (!place_find(emit, &binding->port, &place)) {
+        if (!place_tunnel_address(emit, host, &remote) ||
+            !has_ports(emit, network, host)) {
             continue;
         }
-        for (size_t i = 0; i < place.host_count; i++) {
-            if (strcmp(place.hosts[i], binding->host) == 0 &&
-                place_tunnel_address(emit, binding->host, &remote) &&
-                !add_number(ret_remotes, ret_count, FLOOD_HOSTS_MAX, remote)) {
-                return false;
-            }
+        if (*ret_count == FLOOD_HOSTS_MAX) {
+            return false;
         }
+        ret_remotes[(*ret_count)++] = remote;
     }
     qsort(ret_remotes, *ret_count, sizeof *ret_remotes, compare_u32);
     return true;
@@ -104,6 +96,13 @@ emit_remotes(struct emit *emit, const struct state_network *network)
         return false;
     }
     begin_resolve(&b, network, false);
+    set_flag(&b, FLAG_FLOOD);
+    flow_resubmit(&b, TABLE_EG_SG);
+    emit_flow(emit, &b);
+
+    flow_begin(&b, TABLE_DELIVER, 200);
+    flow_match_u64(&b, FIELD_METADATA, network->vni);
+    match_flag(&b, FLAG_FLOOD, 0);
     if (count > 0 && tunnel != 0) {
         /* As TUN_OUT does, but just once for all. */
         flow_move(&b, FIELD_METADATA, FIELD_TUN_ID, 24);

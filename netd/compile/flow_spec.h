@@ -99,6 +99,7 @@ enum flow_field {
 #define IP_PROTO_ICMPV4 1u
 #define IP_PROTO_TCP 6u
 #define IP_PROTO_UDP 17u
+#define IP_PROTO_FRAGMENT 44u /* All that later fragments of IPv6 show. */
 #define IP_PROTO_ICMPV6 58u
 #define IP_PROTO_SCTP 132u
 

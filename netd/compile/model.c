@@ -43,7 +43,11 @@ static const struct model_table model_tables[] = {
           .text_column = STATE_MAC_COL_MAC } } },
     { STATE_TABLE_PORT,
       { { .uuid_column = STATE_PORT_COL_NETWORK },
-        { .uuid_column = STATE_PORT_COL_IDENTITY } } },
+        { .uuid_column = STATE_PORT_COL_IDENTITY },
+        { .uuid_column = STATE_PORT_COL_NETWORK,
+          .text_column = STATE_PORT_COL_HOST },
+        { .uuid_column = STATE_PORT_COL_NETWORK,
+          .text_column = STATE_PORT_COL_MIGRATE_HOST } } },
     { STATE_TABLE_ADDRESS,
       { { .uuid_column = STATE_ADDRESS_COL_NETWORK },
         { .uuid_column = STATE_ADDRESS_COL_SUBNET },
@@ -53,7 +57,8 @@ static const struct model_table model_tables[] = {
           .text_column = STATE_ADDRESS_COL_IP } } },
     { STATE_TABLE_BINDING,
       { { .uuid_column = STATE_BINDING_COL_PORT },
-        { .uuid_column = STATE_BINDING_COL_NETWORK } } },
+        { .uuid_column = STATE_BINDING_COL_NETWORK,
+          .text_column = STATE_BINDING_COL_HOST } } },
     { STATE_TABLE_PLUG, { { .uuid_column = STATE_PLUG_COL_PORT } } },
     { STATE_TABLE_SECURITY_GROUP, { { 0 } } },
     { STATE_TABLE_SECURITY_RULE,
@@ -225,6 +230,7 @@ node_alloc(const struct node_key *key)
         return &set->node;
     }
     case NODE_ANY:
+    case NODE_MANY:
     case NODE_ANY_LOCAL:
     case NODE_SELF:
         return state_alloc(sizeof(struct node));
@@ -269,6 +275,7 @@ is_needed(struct node *node)
     case NODE_LOCALS:
         return set_node_of(node)->members.count > 0;
     case NODE_ANY:
+    case NODE_MANY:
     case NODE_ANY_LOCAL:
         return false;
     case NODE_TABLE:

@@ -25,11 +25,14 @@
 
 #define MODEL_INDEX_MAX 6 /* Of one table; besides the list of all rows. */
 
+#define MODEL_MANY 1500u
+
 enum node_kind {
     NODE_ROW,       /* table, uuid */
     NODE_TABLE,     /* table */
     NODE_INDEX,     /* table, index, uuid, text */
     NODE_ANY,       /* Likewise: whether that index entry has any members. */
+    NODE_MANY,      /* Likewise: whether it has more than MODEL_MANY. */
     NODE_LOCAL,     /* uuid of the port */
     NODE_LOCALS,    /* index: enum local_index, uuid */
     NODE_ANY_LOCAL, /* Likewise: whether there are any. */
@@ -93,6 +96,7 @@ struct local_node {
     struct node node;
     bool is_present;
     bool is_dying;
+    bool is_concerned; /* Within compile_concerned(). */
     struct local_port local;
     struct unit *units;
     struct weft_uuid keys[LOCAL_INDEX_COUNT];      /* Nil: in no set. */

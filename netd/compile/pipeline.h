@@ -32,7 +32,7 @@ enum pipeline_table {
     TABLE_UN_LB = 20,     /* nothing yet: goes on */
     TABLE_OUTPUT = 21,    /* to the local port in REG_OUT_PORT */
     TABLE_TUN_OUT = 22,   /* TLV, tun_id, tun_dst; out of the tunnel port */
-    TABLE_FLOOD = 23,     /* copies to hosts and local policies */
+    TABLE_FLOOD = 23,     /* copies to local policies */
     TABLE_FLOOD_SG = 24,  /* rules of direction in, without connections */
     TABLE_FLOOD_OUT = 25, /* copies to the ports of one policy */
     TABLE_COUNT = 26,
@@ -60,10 +60,12 @@ enum pipeline_table {
 #define FLAG_TO_ROUTER 0x8u /* For an address of the router itself. */
 #define FLAG_TOO_BIG 0x10u  /* Larger than the MTU of the network out (N23). */
 #define FLAG_TOO_BIG_BIT 4u
+#define FLAG_FLOOD 0x20u /* Of a local port, for all of its network (N18). */
 
 /* Reserved identities. */
 #define IDENTITY_WORLD 0u
 #define IDENTITY_ROUTER 1u
+#define IDENTITY_FIRST 2u /* Of those that are not reserved. */
 
 /* ct_mark: bit 0 says that the policy has come to deny this connection (N6). */
 #define CT_MARK_DENIED 0x1u

@@ -21,18 +21,27 @@
 
 /* Priorities in EG_SG, IN_SG and FLOOD_SG.  Plain flows and conjunctions never
  * share one: they could have the same match, and would contradict. */
-#define SECURITY_PRIORITY_INVALID 6000u
-#define SECURITY_PRIORITY_DENIED 5010u
-#define SECURITY_PRIORITY_PASS 5000u /* Replies and ICMP errors. */
-#define SECURITY_PRIORITY_PLAIN 3000u
-#define SECURITY_PRIORITY_CONJUNCTION 2000u /* And those above, see below. */
+#define SECURITY_PRIORITY_INVALID 31000u
+#define SECURITY_PRIORITY_DENIED 30010u
+#define SECURITY_PRIORITY_PASS 30000u /* Replies and ICMP errors. */
+#define SECURITY_PRIORITY_PLAIN 20000u
+#define SECURITY_PRIORITY_CONJUNCTION 1000u /* And those above, see below. */
 #define SECURITY_PRIORITY_DENY 10u
 
-/* Conjunctions of 10,000 rules on one identity would be one flow of 160 kB,
- * which no OpenFlow message can carry.  So rules are spread over as many
- * priorities, by their tag; as all of them allow, their order is of no
- * concern. */
+/* A flow about one identity or port is shared by all rules of its priority, 16
+ * bytes each; with more than 4,000 it fits no OpenFlow message, and then none
+ * of them would work.  So rules are spread over priorities, by their tag; as
+ * all of them allow, their order is of no concern.
+ *
+ * Each project has priorities of its own (one of SECURITY_BLOCKS, by a hash):
+ * what one tenant has too much of must not be another's trouble.  Rules of
+ * groups of up to MODEL_MANY share SECURITY_SPREAD of them: few, as a port
+ * costs a flow in each; with 16 such groups a port comes to 3,000 in one flow.
+ * Those of larger groups share SECURITY_SPREAD_MANY: with 16 groups of 20,000 a
+ * port comes to 2,500. */
 #define SECURITY_SPREAD 8u
+#define SECURITY_SPREAD_MANY 128u
+#define SECURITY_BLOCKS 64u
 
 /* Whether RESOLVE shall load REG_DST_IDENTITY (N4): some group that is followed
  * here has a rule of direction out towards a group.  Ask before you look for

@@ -24,9 +24,11 @@
  * Later fragments have neither ports nor ICMP types, and Open vSwitch's own
  * conntrack does not tell them those of the first one (3.1: ct_tp_dst is not
  * set for them).  A rule therefore allows the later fragments of its protocol
- * whatever their ports.  Without the first fragment, which the rule does look
- * at, they are of no use to anybody.  All fragments of a datagram must meet the
- * same ct() actions, or conntrack waits in vain for the rest of them. */
+ * whatever their ports.  Those of IPv6 do not even have a protocol, but that of
+ * the fragment header: any rule allows them.  Without the first fragment, which
+ * the rule does look at, they are of no use to anybody.  All fragments of a
+ * datagram must meet the same ct() actions, or conntrack waits in vain for the
+ * rest of them. */
 
 #define PLAIN_MAX 6u
 
@@ -204,9 +206,10 @@ find_transports(struct rule *rule)
     } else {
         rule->transports[rule->transport_count++] = all;
     }
-    if (rule->transport_count > 0 &&
-        is_of_first_fragment(&rule->transports[0])) {
+    if (rule->transport_count > 0 && all.has_protocol &&
+        (rule->is_ipv6 || is_of_first_fragment(&rule->transports[0]))) {
         all.is_later_fragment = true;
+        all.protocol = rule->is_ipv6 ? IP_PROTO_FRAGMENT : all.protocol;
         rule->transports[rule->transport_count++] = all;
     }
 }
@@ -322,13 +325,41 @@ struct dimension {
                   size_t index);
 };
 
+static uint32_t
+block_of(struct emit *emit, const struct weft_uuid *group)
+{
+    const struct state_row *row =
+        emit_row(emit, STATE_TABLE_SECURITY_GROUP, group);
+    uint32_t hash = 2166136261u; /* FNV-1a */
+
+    if (row != NULL) {
+        const char *at = state_security_group_from(row)->project;
+        for (; *at != '\0'; at++) {
+            hash = (hash ^ (unsigned char)*at) * 16777619u;
+        }
+    }
+    return (hash ^ hash >> 16) % SECURITY_BLOCKS;
+}
+
+static uint32_t
+conjunction_priority(struct emit *emit, const struct state_security_rule *row)
+{
+    uint32_t first =
+        SECURITY_PRIORITY_CONJUNCTION +
+        block_of(emit, &row->group) * (SECURITY_SPREAD + SECURITY_SPREAD_MANY);
+
+    if (emit_has_many_rules(emit, &row->group)) {
+        return first + SECURITY_SPREAD + row->tag % SECURITY_SPREAD_MANY;
+    }
+    return first + row->tag % SECURITY_SPREAD;
+}
+
 static void
 emit_conjunction(struct emit *emit, const struct rule *rule,
                  const struct dimension *dimensions, uint8_t count)
 {
     uint32_t id = pipeline_conj_id(rule->row->tag, rule->is_ipv6 ? 2 : 1);
-    uint32_t priority =
-        SECURITY_PRIORITY_CONJUNCTION + rule->row->tag % SECURITY_SPREAD;
+    uint32_t priority = conjunction_priority(emit, rule->row);
     struct flow_builder b;
 
     for (uint8_t i = 0; i < count; i++) {

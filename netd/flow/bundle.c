@@ -307,12 +307,7 @@ bundle_finish(struct flow_switch *flow)
 
     backoff_reset(&flow->backoff);
     delete_meters(flow);
-    if (flow->status.confirmed != bundle->version) {
-        flow->status.confirmed = bundle->version;
-        if (flow->listener->confirmed != NULL) {
-            flow->listener->confirmed(flow->listener, bundle->version);
-        }
-    }
+    flow_confirm(flow, bundle->version);
 }
 
 void

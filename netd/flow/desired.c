@@ -389,6 +389,7 @@ desired_set_rejected(struct desired *desired, struct flow_entry *entry,
 {
     desired->rejected += is_rejected;
     desired->rejected -= entry->rejected != NULL;
+    desired->rejections += is_rejected || entry->rejected != NULL;
     flow_spec_unref(entry->rejected);
     entry->rejected = NULL;
     if (is_rejected) {

@@ -64,6 +64,7 @@ struct desired {
     struct list dirty;
     struct meter_table meters;
     uint64_t wanted, installed, rejected, conflicts; /* Entries. */
+    uint64_t rejections; /* Changes of which are rejected. */
 };
 
 void desired_init(struct desired *desired);

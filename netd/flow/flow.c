@@ -407,15 +407,24 @@ connect_due(struct loop_timer *timer)
 
 /* ---- What to do next ---- */
 
-static void
-confirm_all(struct flow_switch *flow)
+void
+flow_confirm(struct flow_switch *flow, uint64_t version)
 {
-    if (flow->status.confirmed == flow->status.committed) {
-        return;
+    bool is_news = flow->rejections_told != flow->desired.rejections;
+
+    /* A new port may need a flow that was refused before. */
+    if (is_news ||
+        (flow->desired.rejected > 0 && flow->status.confirmed != version)) {
+        flow->rejections_told = flow->desired.rejections;
+        if (flow->listener->refused != NULL) {
+            flow->listener->refused(flow->listener);
+        }
     }
-    flow->status.confirmed = flow->status.committed;
-    if (flow->listener->confirmed != NULL) {
-        flow->listener->confirmed(flow->listener, flow->status.confirmed);
+    if (flow->status.confirmed != version) {
+        flow->status.confirmed = version;
+        if (flow->listener->confirmed != NULL) {
+            flow->listener->confirmed(flow->listener, version);
+        }
     }
 }
 
@@ -436,7 +445,7 @@ flow_advance(struct flow_switch *flow)
             return;
         }
         if (!bundle_start(flow)) {
-            confirm_all(flow);
+            flow_confirm(flow, flow->status.committed);
         }
     }
 }
@@ -555,6 +564,40 @@ flow_get_status(const struct flow_switch *flow, struct flow_status *ret_status)
                              flow->is_synced && !flow->needs_dump &&
                              !flow->is_due && list_is_empty(&desired->dirty) &&
                              list_is_empty(&flow->foreign);
+}
+
+static int
+compare_units(const void *a, const void *b)
+{
+    const uint64_t *x = a;
+    const uint64_t *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+size_t
+flow_refused_units(const struct flow_switch *flow, uint64_t **ret_units)
+{
+    const struct flow_entry *entry;
+    uint64_t *units = NULL;
+    size_t count = 0, room = 0;
+
+    HMAP_FOR_EACH(entry, spec_node, &flow->desired.by_spec)
+    {
+        for (size_t i = 0; entry->rejected != NULL && i < entry->owner_count;
+             i++) {
+            if (count == room) {
+                room = room * 2 + 64;
+                units = realloc(units, room * sizeof *units);
+                CHECK(units != NULL);
+            }
+            units[count++] = entry->owners[i].unit;
+        }
+    }
+    if (count > 0) {
+        qsort(units, count, sizeof *units, compare_units);
+    }
+    *ret_units = units;
+    return count;
 }
 
 int

@@ -62,6 +62,7 @@ typedef void flow_packet_in_fn(struct flow_listener *listener,
                                const struct flow_packet_in *packet);
 typedef void flow_rejected_fn(struct flow_listener *listener,
                               const struct flow_spec *spec, const char *error);
+typedef void flow_refused_fn(struct flow_listener *listener);
 typedef void flow_drift_fn(struct flow_listener *listener,
                            const struct flow_drift *drift);
 typedef void flow_connection_fn(struct flow_listener *listener,
@@ -76,6 +77,9 @@ struct flow_listener {
     /* The switch refuses this flow: the others go in without it.  It is tried
      * again when it changes, after a reconnect, and with each self-check. */
     flow_rejected_fn *rejected;
+    /* Which flows the switch refuses may have changed: flow_refused_units().
+     * Comes before the 'confirmed' that it limits. */
+    flow_refused_fn *refused;
     /* A self-check found differences; they are being repaired. */
     flow_drift_fn *drift;
     flow_connection_fn *connection;
@@ -154,6 +158,12 @@ WEFT_MUST_CHECK int flow_packet_out_pipeline(struct flow_switch *flow,
                                              uint32_t in_port,
                                              const void *bytes, size_t size);
 
+/* Sends a packet without TLV, which the other end drops, through the tunnel
+ * port to an IPv4 address: so that the switch gets to know the way there.
+ * -ENOTCONN; -ENOBUFS; -EINVAL: no such port. */
+WEFT_MUST_CHECK int flow_probe_tunnel(struct flow_switch *flow,
+                                      uint32_t tunnel_port, uint32_t address);
+
 /* ---- Looking ---- */
 
 #define FLOW_ERROR_SIZE 256
@@ -189,6 +199,10 @@ struct flow_status {
 
 void flow_get_status(const struct flow_switch *flow,
                      struct flow_status *ret_status);
+
+/* The units (compile_sink) that want flows which the switch refuses, sorted;
+ * the caller frees the array. */
+size_t flow_refused_units(const struct flow_switch *flow, uint64_t **ret_units);
 
 /* The number of packets that a flow had when the switch was last dumped (see
  * flow_check()).  -ENOENT: no such flow is installed. */

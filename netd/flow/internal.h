@@ -112,6 +112,7 @@ struct flow_switch {
     struct bundle bundle;
     struct list flushes;
 
+    uint64_t rejections_told;  /* As desired.rejections. */
     struct flow_status status; /* Counters, versions and the last error. */
 };
 
@@ -123,6 +124,8 @@ void flow_send(struct flow_switch *flow, struct ofpbuf *message, uint32_t xid);
 void flow_send_barrier(struct flow_switch *flow, uint32_t xid);
 void flow_note_error(struct flow_switch *flow, const char *format, ...)
     WEFT_PRINTF(2, 3);
+/* Tells the listener what the switch has by now. */
+void flow_confirm(struct flow_switch *flow, uint64_t version);
 /* Drops the connection, which will be made again. */
 void flow_drop_connection(struct flow_switch *flow);
 

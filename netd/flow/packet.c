@@ -99,17 +99,51 @@ port_of(uint32_t number, ofp_port_t *ret_port)
     return is_real && ofputil_port_from_ofp11(htonl(number), ret_port) == 0;
 }
 
+/* Takes the content of 'actions'. */
+static int
+send_actions(struct flow_switch *flow, ofp_port_t from, struct ofpbuf *actions,
+             const void *bytes, size_t size)
+{
+    struct ofputil_packet_out out = {
+        .packet = bytes,
+        .packet_len = size,
+        .buffer_id = UINT32_MAX,
+        .ofpacts = actions->data,
+        .ofpacts_len = actions->size,
+    };
+
+    match_init_catchall(&out.flow_metadata);
+    match_set_in_port(&out.flow_metadata, from);
+    struct ofpbuf *message =
+        ofputil_encode_packet_out(&out, OFPUTIL_P_OF15_OXM);
+    ofpbuf_uninit(actions);
+
+    struct ofp_header *wire = message->data;
+    wire->xid = htonl(flow_take_xid(flow));
+    int error = rconn_send_with_limit(flow->rconn, message, flow->packet_outs,
+                                      PACKET_OUTS_MAX);
+    if (error != 0) {
+        return error == EAGAIN ? -ENOBUFS : -ENOTCONN;
+    }
+    flow->status.packet_outs++;
+    return 0;
+}
+
+static void
+put_output(struct ofpbuf *actions, ofp_port_t port)
+{
+    struct ofpact_output *output = ofpact_put_OUTPUT(actions);
+
+    output->port = port;
+    output->max_len = 0;
+}
+
 static int
 send_packet(struct flow_switch *flow, uint32_t in_port, ofp_port_t out_port,
             const void *bytes, size_t size)
 {
     uint64_t stub[64 / 8];
     struct ofpbuf actions;
-    struct ofputil_packet_out out = {
-        .packet = bytes,
-        .packet_len = size,
-        .buffer_id = UINT32_MAX,
-    };
     ofp_port_t from = OFPP_CONTROLLER;
 
     if (size < PACKET_SIZE_MIN || size > PACKET_SIZE_MAX) {
@@ -122,27 +156,34 @@ send_packet(struct flow_switch *flow, uint32_t in_port, ofp_port_t out_port,
         return -ENOTCONN;
     }
 
-    match_init_catchall(&out.flow_metadata);
-    match_set_in_port(&out.flow_metadata, from);
     ofpbuf_use_stub(&actions, stub, sizeof stub);
-    struct ofpact_output *output = ofpact_put_OUTPUT(&actions);
-    output->port = out_port;
-    output->max_len = 0;
-    out.ofpacts = actions.data;
-    out.ofpacts_len = actions.size;
-    struct ofpbuf *message =
-        ofputil_encode_packet_out(&out, OFPUTIL_P_OF15_OXM);
-    ofpbuf_uninit(&actions);
+    put_output(&actions, out_port);
+    return send_actions(flow, from, &actions, bytes, size);
+}
 
-    struct ofp_header *wire = message->data;
-    wire->xid = htonl(flow_take_xid(flow));
-    int error = rconn_send_with_limit(flow->rconn, message, flow->packet_outs,
-                                      PACKET_OUTS_MAX);
-    if (error != 0) {
-        return error == EAGAIN ? -ENOBUFS : -ENOTCONN;
+int
+flow_probe_tunnel(struct flow_switch *flow, uint32_t tunnel_port,
+                  uint32_t address)
+{
+    /* An ethertype for local experiments, and nothing else. */
+    static const uint8_t probe[PACKET_SIZE_MIN] = { [12] = 0x88, [13] = 0xb5 };
+    uint64_t stub[256 / 8];
+    struct ofpbuf actions;
+    ovs_be32 wire_address = htonl(address);
+    ofp_port_t port;
+
+    if (!port_of(tunnel_port, &port)) {
+        return -EINVAL;
     }
-    flow->status.packet_outs++;
-    return 0;
+    if (!rconn_is_connected(flow->rconn)) {
+        return -ENOTCONN;
+    }
+
+    ofpbuf_use_stub(&actions, stub, sizeof stub);
+    ofpact_put_set_field(&actions, mf_from_id(MFF_TUN_DST), &wire_address,
+                         NULL);
+    put_output(&actions, port);
+    return send_actions(flow, OFPP_CONTROLLER, &actions, probe, sizeof probe);
 }
 
 int

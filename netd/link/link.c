@@ -11,16 +11,19 @@
 #include "netd/link/private.h"
 
 /* Foreign: libnl. */
+#include <linux/rtnetlink.h>
+#include <netlink/attr.h>
 #include <netlink/errno.h>
+#include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
 #include <netlink/socket.h>
 
 /* Requests go over one socket, which waits for the answer; news comes on
- * another, whose messages are read and forgotten: whoever wants to know looks
- * at how things are now.  So a message that the kernel had to drop (ENOBUFS)
- * is no loss. */
+ * another, of whose messages only the names of devices that are gone are kept:
+ * whoever wants to know more looks at how things are now.  So a message that
+ * the kernel had to drop (ENOBUFS) is no loss. */
 
 int
 link_error(int nl_error)
@@ -50,6 +53,41 @@ link_error(int nl_error)
 /* ---- News ---- */
 
 static void
+link_note_gone(struct link *link, struct nlmsghdr *header, int size)
+{
+    for (; nlmsg_ok(header, size); header = nlmsg_next(header, &size)) {
+        if (header->nlmsg_type != RTM_DELLINK) {
+            continue;
+        }
+        struct nlattr *name =
+            nlmsg_find_attr(header, sizeof(struct ifinfomsg), IFLA_IFNAME);
+        if (name == NULL || link->gone_count == LINK_GONE_MAX) {
+            link->is_any_gone = true;
+            continue;
+        }
+        (void)nla_strlcpy(link->gone[link->gone_count++], name, LINK_NAME_SIZE);
+    }
+}
+
+bool
+link_may_be_gone(const struct link *link, const char *device)
+{
+    for (size_t i = 0; i < link->gone_count; i++) {
+        if (strcmp(link->gone[i], device) == 0) {
+            return true;
+        }
+    }
+    return link->is_any_gone;
+}
+
+void
+link_forget_gone(struct link *link)
+{
+    link->gone_count = 0;
+    link->is_any_gone = false;
+}
+
+static void
 link_events_ready(struct loop_fd *fd, short revents)
 {
     struct link *link = container_of(fd, struct link, events_fd);
@@ -61,12 +99,16 @@ link_events_ready(struct loop_fd *fd, short revents)
         unsigned char *message = NULL;
         int result = nl_recv(link->events, &from, &message, NULL);
 
-        free(message);
+        if (result > 0) {
+            link_note_gone(link, (struct nlmsghdr *)message, result);
+            free(message);
+        }
         if (result == 0 || result == -NLE_AGAIN) {
             break;
         }
         has_news = true; /* Also when some were lost. */
         if (result < 0) {
+            link->is_any_gone = true;
             break;
         }
     }
@@ -109,6 +151,7 @@ link_new(struct loop *loop, struct link_listener *listener,
     }
     link->loop = loop;
     link->listener = listener;
+    link->is_any_gone = true; /* Who knows. */
     link->requests = nl_socket_alloc();
     if (link->requests == NULL) {
         free(link);

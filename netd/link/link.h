@@ -52,6 +52,14 @@ struct link_info {
 WEFT_MUST_CHECK int link_find(struct link *link, const char *device,
                               struct link_info *ret_info);
 
+/* Whether a device of that name may have gone since link_forget_gone(). */
+bool link_may_be_gone(const struct link *link, const char *device);
+void link_forget_gone(struct link *link);
+
+/* Shuts this host's own network stack off from what comes in by a device whose
+ * other end is a guest's.  Done by link_make_...() as well. */
+WEFT_MUST_CHECK int link_shut(struct link *link, const char *device);
+
 /* A persistent tap, for QEMU to open by name.  What is there already is
  * adopted: MTU, offloads and state are set (anew).  -EEXIST: the name belongs
  * to a device of another kind.  Failures have a text in 'err'. */

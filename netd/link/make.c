@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/base/cleanup.h"
@@ -14,16 +15,27 @@
 
 /* Foreign: libnl and the kernel. */
 #include <linux/ethtool.h>
+#include <linux/if_link.h>
 #include <linux/if_tun.h>
+#include <linux/ip.h>
 #include <linux/sockios.h>
 #include <netlink/netlink.h>
 #include <netlink/route/link.h>
+#include <netlink/route/link/inet.h>
+#include <netlink/route/link/inet6.h>
 #include <netlink/route/link/veth.h>
 
 /* Making and removing devices.
  *
  * A device is complete or not there: whatever fails after it was made removes
- * it again, so that the next try begins afresh. */
+ * it again, so that the next try begins afresh.
+ *
+ * link_shut().  The end that stays here is the switch's, which gets copies of
+ * its packets (userspace datapath): the kernel's own stack sees them as well,
+ * and would answer a guest's ARP and ND for addresses of this host, and let it
+ * talk to this host's daemons.  So it is told to answer nothing there, to drop
+ * what comes from a source it has no route to over this device (that is all),
+ * and to have no IPv6. */
 
 /* ---- Settings of one end, in the namespace that the thread is in ---- */
 
@@ -71,6 +83,37 @@ link_set_up(const char *device, uint32_t mtu)
     }
     ifreq.ifr_flags = (short)(ifreq.ifr_flags | IFF_UP);
     return link_ioctl(fd, SIOCSIFFLAGS, &ifreq);
+}
+
+int
+link_shut(struct link *link, const char *device)
+{
+    struct rtnl_link *found = NULL, *change = rtnl_link_alloc();
+    char path[128];
+    int result;
+
+    if (change == NULL) {
+        return -ENOMEM;
+    }
+    result =
+        link_error(rtnl_link_get_kernel(link->requests, 0, device, &found));
+    if (result == 0) {
+        (void)rtnl_link_inet_set_conf(change, IPV4_DEVCONF_ARP_IGNORE, 8);
+        (void)rtnl_link_inet_set_conf(change, IPV4_DEVCONF_RP_FILTER, 1);
+        (void)rtnl_link_inet6_set_addr_gen_mode(change, IN6_ADDR_GEN_MODE_NONE);
+        result = link_error(rtnl_link_change(link->requests, found, change, 0));
+        rtnl_link_put(found);
+    }
+    rtnl_link_put(change);
+    /* There is no other way to this one.  Where it is not to be had, the
+     * device has no IPv6 address at least. */
+    (void)snprintf(path, sizeof path, "/proc/sys/net/ipv6/conf/%s/disable_ipv6",
+                   device);
+    CLEANUP_FD int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!write(fd, "1", 1);
+    }
+    return result;
 }
 
 static bool
@@ -134,7 +177,10 @@ link_make_tap(struct link *link, const char *device, uint32_t mtu,
         result = link_open_tap(device);
     }
     if (result == 0) {
-        result = link_set_up(device, mtu);
+        result = link_shut(link, device);
+        if (result == 0) {
+            result = link_set_up(device, mtu);
+        }
         if (result != 0 && is_new) {
             (void)!link_remove(link, device, NULL);
         }
@@ -147,6 +193,18 @@ link_make_tap(struct link *link, const char *device, uint32_t mtu,
 }
 
 /* ---- Pairs ---- */
+
+/* Whether it is a namespace other than our own: there a name that some tenant
+ * has chosen could be that of any device of this host. */
+static bool
+link_is_other_netns(int fd)
+{
+    struct stat theirs, ours;
+
+    return fstat(fd, &theirs) == 0 &&
+           stat("/proc/thread-self/ns/net", &ours) == 0 &&
+           (theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino);
+}
 
 static int
 link_open_netns(const char *netns, struct err *err)
@@ -165,6 +223,11 @@ link_open_netns(const char *netns, struct err *err)
         err_set(err, "there is no network namespace %s: %s", netns,
                 strerror(errno));
         return result;
+    }
+    if (!link_is_other_netns(fd)) {
+        close(fd);
+        err_set(err, "%s is this host's own network namespace", netns);
+        return -EINVAL;
     }
     return fd;
 }
@@ -217,7 +280,7 @@ int
 link_make_veth(struct link *link, const struct link_veth *veth, struct err *err)
 {
     struct link_info info;
-    bool is_new = false;
+    bool is_new;
     int result;
 
     if (!link_name_is_valid(veth->device) ||
@@ -230,19 +293,22 @@ link_make_veth(struct link *link, const struct link_veth *veth, struct err *err)
     if (netns < 0) {
         return netns;
     }
-    result = link_find(link, veth->device, &info);
-    if (result == 0 && !info.is_veth) {
-        err_set(err, "there is another device %s already", veth->device);
-        return -EEXIST;
-    }
-    if (result == -ENODEV) {
-        is_new = true;
-        result = link_add_veth(link, veth, netns);
-        if (result == -EEXIST) {
+    result = link_add_veth(link, veth, netns);
+    is_new = result == 0;
+    if (result == -EEXIST) { /* Here, or in there? */
+        result = link_find(link, veth->device, &info);
+        if (result == -ENODEV) {
             err_set(err, "namespace %s has a device %s already", veth->netns,
                     veth->ifname);
-            return result;
+            return -EEXIST;
         }
+        if (result == 0 && !info.is_veth) {
+            err_set(err, "there is another device %s already", veth->device);
+            return -EEXIST;
+        }
+    }
+    if (result == 0) {
+        result = link_shut(link, veth->device);
     }
     if (result == 0) {
         result = link_set_up_inside(netns, veth->ifname, veth->mtu);

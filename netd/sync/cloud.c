@@ -19,6 +19,13 @@
  * the scope is computed if need be, and its conditions are set: the server
  * then sends more, or takes rows back, and so on until nothing changes. */
 
+/* See cloud_ports_seqno(). */
+#define PORT_TABLES                                                          \
+    (STATE_TABLE_BIT(STATE_TABLE_PORT) | STATE_TABLE_BIT(STATE_TABLE_PLUG) | \
+     STATE_TABLE_BIT(STATE_TABLE_NETWORK) |                                  \
+     STATE_TABLE_BIT(STATE_TABLE_NET_HOST) |                                 \
+     STATE_TABLE_BIT(STATE_TABLE_PORT_STATUS))
+
 /* ---- Reading ---- */
 
 const struct state_row *
@@ -82,6 +89,14 @@ note_port(struct cloud *cloud, const struct weft_uuid *uuid,
     cloud->is_scope_dirty = cloud->is_scope_dirty || changed;
 }
 
+/* The others add nothing to the scope.  A rule that went may have. */
+static bool
+names_a_group(const struct state_row *rule)
+{
+    return rule == NULL ||
+           !uuid_is_nil(&state_security_rule_from(rule)->peer_group);
+}
+
 static void
 note_change(struct cloud *cloud, enum state_table table,
             const struct weft_uuid *uuid, const struct state_row *row)
@@ -90,9 +105,10 @@ note_change(struct cloud *cloud, enum state_table table,
         note_port(cloud, uuid, row == NULL ? NULL : state_port_from(row));
     } else if (table == STATE_TABLE_NETWORK_ROUTE ||
                table == STATE_TABLE_IDENTITY_MEMBER ||
-               table == STATE_TABLE_SECURITY_RULE) {
+               (table == STATE_TABLE_SECURITY_RULE && names_a_group(row))) {
         cloud->is_scope_dirty = true;
     }
+    cloud->ports_seqno += (PORT_TABLES & STATE_TABLE_BIT(table)) != 0;
     cloud->is_changed = true;
 }
 
@@ -112,6 +128,12 @@ cloud_withdraw(struct cloud *cloud, enum state_table table,
         note_change(cloud, table, uuid, NULL);
         cloud->listener->remove(cloud->listener, table, uuid);
     }
+}
+
+uint64_t
+cloud_ports_seqno(const struct cloud *cloud)
+{
+    return cloud->ports_seqno;
 }
 
 const struct uuid_set *
@@ -189,12 +211,31 @@ collect_table(const struct cloud *cloud, enum state_table table,
     }
 }
 
+/* The interfaces whose ports have to be asked for one by one.  Those that the
+ * database has on this host come by that; the condition would change with each
+ * plug, and the server go over all ports there are.  What was asked for once is
+ * asked for until its interface goes. */
+static void
+collect_interfaces(const struct cloud *cloud, struct uuid_set *set)
+{
+    for (size_t i = 0; i < cloud->interfaces.count; i++) {
+        const struct weft_uuid *uuid = &cloud->interfaces.items[i];
+        const struct state_row *row = cloud_row(cloud, STATE_TABLE_PORT, uuid);
+        if (row == NULL || uuid_set_has(&cloud->scope.ports, uuid) ||
+            strcmp(state_port_from(row)->host, cloud->host) != 0) {
+            uuid_set_add(set, uuid);
+        }
+    }
+}
+
 static void
 compute_scope(struct cloud *cloud)
 {
     struct row_array ports = { NULL, 0, 0 }, routes = ports, members = ports,
                      rules = ports;
+    struct uuid_set interfaces = { NULL, 0, 0 };
 
+    collect_interfaces(cloud, &interfaces);
     collect_ports(cloud);
     for (size_t i = 0; i < cloud->ports.count; i++) {
         const struct state_row *row =
@@ -207,8 +248,8 @@ compute_scope(struct cloud *cloud)
     collect_table(cloud, STATE_TABLE_IDENTITY_MEMBER, &members);
     collect_table(cloud, STATE_TABLE_SECURITY_RULE, &rules);
     struct scope_rows rows = {
-        .interfaces = cloud->interfaces.items,
-        .interface_count = cloud->interfaces.count,
+        .interfaces = interfaces.items,
+        .interface_count = interfaces.count,
         .ports = (const struct state_port *const *)(const void *)ports.items,
         .port_count = ports.count,
         .routes = (const struct state_network_route *const *)(const void *)
@@ -225,10 +266,13 @@ compute_scope(struct cloud *cloud)
     scope_compute(&rows, &cloud->scope);
     if (cloud->scope.left_out > left_out) {
         log_warning("sync",
-                    "routers join more networks than are followed, the rest "
-                    "cannot be reached from here left_out=%zu limit=%u",
-                    cloud->scope.left_out, SCOPE_ROUTER_NETWORKS);
+                    "networks and routers join more than is followed, the "
+                    "rest cannot be reached from here left_out=%zu "
+                    "routers_max=%u networks_max=%u",
+                    cloud->scope.left_out, SCOPE_NETWORK_ROUTERS,
+                    SCOPE_ROUTER_NETWORKS);
     }
+    uuid_set_done(&interfaces);
     free(ports.items);
     free(routes.items);
     free(members.items);
@@ -283,6 +327,7 @@ check_pin(struct cloud *cloud)
     if (is_open != cloud->is_open) {
         cloud->is_open = is_open;
         cloud->is_changed = true;
+        cloud->ports_seqno++;
         cloud->is_complete = cloud->is_complete && is_open;
     }
 }
@@ -295,6 +340,7 @@ reconcile(struct cloud *cloud)
     size_t count = 0;
 
     cloud->needs_reconcile = false;
+    cloud_snapshot_touch_all(cloud);
     for (enum state_table table = 0; table < STATE_TABLE_COUNT; table++) {
         if ((scope_table_mask() >> table & 1) == 0) {
             continue;
@@ -333,6 +379,8 @@ static void
 rows_change(struct state_listener *listener, const struct state_change *change)
 {
     struct cloud *cloud = container_of(listener, struct cloud, rows);
+    const struct state_row *row =
+        change->new_row != NULL ? change->new_row : change->old_row;
 
     if (!cloud->is_open || cloud->needs_reconcile) {
         cloud->needs_reconcile = true;
@@ -344,7 +392,7 @@ rows_change(struct state_listener *listener, const struct state_change *change)
                                   &change->old_row->uuid) == NULL) {
         cloud_withdraw(cloud, change->table, &change->old_row->uuid);
     }
-    cloud_snapshot_touch(cloud, change->table);
+    cloud_snapshot_touch(cloud, change->table, &row->uuid);
 }
 
 /* ---- Once a turn ---- */
@@ -368,6 +416,7 @@ update_complete(struct cloud *cloud)
     }
     if (is_complete != cloud->is_complete) {
         cloud->is_complete = is_complete;
+        cloud->ports_seqno++;
         cloud->is_changed = true;
     }
 }
@@ -485,6 +534,7 @@ cloud_free(struct cloud *cloud)
     free(cloud->clauses.items);
     row_set_done(&cloud->delivered);
     row_set_done(&cloud->mine);
+    row_set_done(&cloud->snapshot_news);
     uuid_set_done(&cloud->ports);
     uuid_set_done(&cloud->interfaces);
     free(cloud->host);

@@ -96,6 +96,9 @@ const struct state_row *cloud_next(const struct cloud *cloud,
                                    enum state_table table,
                                    const struct state_row *previous);
 
+/* Changes with each change of what concerns ports here: rows of ports, their
+ * statuses, networks, plugs and hosts, and whether all are complete. */
+uint64_t cloud_ports_seqno(const struct cloud *cloud);
 /* The ports with Port.host or migrate_host of this host, or an interface here;
  * sorted.  Some may have gone: cloud_row() tells. */
 const struct uuid_set *cloud_ports(const struct cloud *cloud);

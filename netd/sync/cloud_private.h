@@ -26,6 +26,7 @@ struct cloud {
 
     struct row_set delivered;
     struct row_set mine; /* Ports that are here. */
+    uint64_t ports_seqno;
     struct uuid_set ports;
     struct uuid_set interfaces;
 
@@ -37,8 +38,12 @@ struct cloud {
     struct state_row **snapshot;
     size_t snapshot_count;
     bool is_snapshot_over; /* The database has answered. */
-    bool is_snapshot_due;  /* Rows have changed since it was written. */
     uint64_t snapshot_ns;  /* Not written again before this. */
+    /* What has changed since it was written. */
+    struct row_set snapshot_news;
+    bool is_snapshot_stale; /* More than these: it is written anew. */
+    size_t snapshot_size;   /* Of the file as it was written last, ... */
+    size_t snapshot_added;  /* ... and of what was appended since. */
 };
 
 /* Gives a row out, and notes what it means for the scope. */
@@ -50,8 +55,11 @@ void cloud_withdraw(struct cloud *cloud, enum state_table table,
 
 void cloud_snapshot_start(struct cloud *cloud);
 void cloud_snapshot_stop(struct cloud *cloud);
-/* Rows of a table have changed. */
-void cloud_snapshot_touch(struct cloud *cloud, enum state_table table);
+/* A row has changed. */
+void cloud_snapshot_touch(struct cloud *cloud, enum state_table table,
+                          const struct weft_uuid *uuid);
+/* Nobody knows which ones have. */
+void cloud_snapshot_touch_all(struct cloud *cloud);
 /* The database has taken over. */
 void cloud_snapshot_forget(struct cloud *cloud);
 const struct state_row *cloud_snapshot_row(const struct cloud *cloud,

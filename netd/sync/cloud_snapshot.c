@@ -18,20 +18,33 @@
 /* The rows that this host follows, in state_dir/snapshot, so that a netd that
  * starts while the database is away knows what its flows should be (N7).
  *
- *     weft-netd 1 <cloud's UUID>
+ *     weft-netd 2 <cloud's UUID>
  *     <table> <UUID> <columns as JSON>
  *     ...
  *     end <number of rows> <CRC-32C of all before this line>
+ *     <table> <UUID> <columns as JSON, or "-" if it is gone>
+ *     ...
+ *     end <number of rows> <CRC-32C of this part before this line>
+ *     ...
  *
- * Replaced as a whole, some seconds after a change, and less often the longer
- * that takes; only while the rows are complete.  It may be older than the
- * database: the rows that come from there in the end are what counts.  A file
- * that is damaged, or of another cloud, is as good as none. */
+ * Some seconds after a change what has changed is appended as another part;
+ * when the parts have become as large as the whole once was, it is written
+ * anew.  So a change costs the same however many rows there are.  Only while
+ * the rows are complete.
+ *
+ * It may be older than the database: the rows that come from there in the end
+ * are what counts.  So a part that is damaged ends it, as a crash of the host
+ * may leave it; without a first part, or of another cloud, it is as good as
+ * none. */
 
 #define SNAPSHOT_NAME "snapshot"
 #define SNAPSHOT_DELAY_NS (2 * NS_PER_S)
 #define SNAPSHOT_REST_NS (10 * NS_PER_S)
 #define SNAPSHOT_REST_FACTOR 50u
+/* Parts may grow to this in any case. */
+#define SNAPSHOT_ADD_MIN ((size_t)64 << 10)
+#define SNAPSHOT_GONE "-"
+#define SNAPSHOT_HEAD "weft-netd 2 %s\n"
 #define SNAPSHOT_SIZE_MAX ((size_t)1 << 30)
 
 /* ---- Writing ---- */
@@ -53,70 +66,174 @@ append(struct text *text, const char *bytes, size_t size)
     text->size += size;
 }
 
+/* 'row' NULL: it is gone. */
 static void
-append_row(struct text *text, const struct state_row *row)
+append_row(struct text *text, enum state_table table,
+           const struct weft_uuid *uuid, const struct state_row *row)
 {
-    char uuid[UUID_TEXT_SIZE], head[128];
-    CLEANUP_FREE char *columns = state_row_encode(row);
+    char uuid_text[UUID_TEXT_SIZE], head[128];
+    CLEANUP_FREE char *columns = row == NULL ? NULL : state_row_encode(row);
+    const char *rest = row == NULL ? SNAPSHOT_GONE : columns;
 
-    uuid_format(&row->uuid, uuid);
-    int size = snprintf(head, sizeof head, "%s %s ",
-                        state_table_name(row->table), uuid);
+    uuid_format(uuid, uuid_text);
+    int size = snprintf(head, sizeof head, "%s %s ", state_table_name(table),
+                        uuid_text);
     append(text, head, (size_t)size);
-    append(text, columns, strlen(columns));
+    append(text, rest, strlen(rest));
     append(text, "\n", 1);
+}
+
+static void
+append_end(struct text *text, size_t count)
+{
+    char line[128];
+    int size = snprintf(line, sizeof line, "end %zu %08x\n", count,
+                        crc32c(0, text->bytes, text->size));
+
+    append(text, line, (size_t)size);
+}
+
+static bool
+is_kept(enum state_table table)
+{
+    return (scope_table_mask() >> table & 1) != 0;
+}
+
+static int
+write_all(struct cloud *cloud, struct err *err)
+{
+    struct text text = { NULL, 0, 0 };
+    char line[128], uuid[UUID_TEXT_SIZE];
+    size_t count = 0;
+
+    uuid_format(&cloud->pinned, uuid);
+    int size = snprintf(line, sizeof line, SNAPSHOT_HEAD, uuid);
+    append(&text, line, (size_t)size);
+    for (enum state_table table = 0; table < STATE_TABLE_COUNT; table++) {
+        for (const struct state_row *row = NULL;
+             is_kept(table) &&
+             (row = state_row_next(cloud->state, table, row)) != NULL;) {
+            append_row(&text, table, &row->uuid, row);
+            count++;
+        }
+    }
+    append_end(&text, count);
+    int result = pin_replace_file(cloud->state_dir, SNAPSHOT_NAME, text.bytes,
+                                  text.size, err);
+    cloud->snapshot_size = text.size;
+    cloud->snapshot_added = 0;
+    cloud->is_snapshot_stale = result != 0;
+    free(text.bytes);
+    return result;
+}
+
+/* In a write of its own, that of a file which ends there; not synced: see the
+ * head. */
+static int
+write_news(struct cloud *cloud, const struct text *text, struct err *err)
+{
+    char path[600];
+
+    (void)snprintf(path, sizeof path, "%s/" SNAPSHOT_NAME, cloud->state_dir);
+    CLEANUP_FD int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    if (fd < 0 || write(fd, text->bytes, text->size) != (ssize_t)text->size) {
+        int result = fd < 0 || errno != 0 ? -errno : -EIO;
+        err_set(err, "%s cannot be written: %s", path, strerror(-result));
+        return result;
+    }
+    return 0;
+}
+
+static int
+add_news(struct cloud *cloud, struct err *err)
+{
+    struct text text = { NULL, 0, 0 };
+    int result = 0;
+
+    for (size_t i = 0; i < cloud->snapshot_news.capacity; i++) {
+        const struct row_key *key = &cloud->snapshot_news.slots[i];
+        if (key->table != 0) {
+            enum state_table table = (enum state_table)(key->table - 1);
+            append_row(&text, table, &key->uuid,
+                       state_row_get(cloud->state, table, &key->uuid));
+        }
+    }
+    if (cloud->snapshot_news.count > 0) {
+        append_end(&text, cloud->snapshot_news.count);
+        errno = 0;
+        result = write_news(cloud, &text, err);
+    }
+    cloud->snapshot_added += text.size;
+    /* What may end in half a part takes no more. */
+    cloud->is_snapshot_stale = result != 0;
+    free(text.bytes);
+    return result;
+}
+
+static bool
+is_due(const struct cloud *cloud)
+{
+    return cloud->is_snapshot_stale || cloud->snapshot_news.count > 0;
 }
 
 static void
 write_snapshot(struct cloud *cloud)
 {
-    struct text text = { NULL, 0, 0 };
     uint64_t begin_ns = loop_now_ns();
-    char line[128], uuid[UUID_TEXT_SIZE];
+    size_t limit = cloud->snapshot_size < SNAPSHOT_ADD_MIN
+                       ? SNAPSHOT_ADD_MIN
+                       : cloud->snapshot_size;
     struct err err = { "" };
-    size_t count = 0;
+    bool is_whole = cloud->is_snapshot_stale || cloud->snapshot_added > limit;
 
-    uuid_format(&cloud->pinned, uuid);
-    int size = snprintf(line, sizeof line, "weft-netd 1 %s\n", uuid);
-    append(&text, line, (size_t)size);
-    for (enum state_table table = 0; table < STATE_TABLE_COUNT; table++) {
-        if ((scope_table_mask() >> table & 1) == 0) {
-            continue;
-        }
-        for (const struct state_row *row = NULL;
-             (row = state_row_next(cloud->state, table, row)) != NULL;) {
-            append_row(&text, row);
-            count++;
-        }
-    }
-    size = snprintf(line, sizeof line, "end %zu %08x\n", count,
-                    crc32c(0, text.bytes, text.size));
-    append(&text, line, (size_t)size);
-    cloud->is_snapshot_due = false;
-    if (pin_replace_file(cloud->state_dir, SNAPSHOT_NAME, text.bytes, text.size,
-                         &err) != 0) {
+    if ((is_whole ? write_all(cloud, &err) : add_news(cloud, &err)) != 0) {
         log_warning("sync", "no snapshot of the rows reason=%s", err.text);
     }
-    free(text.bytes);
+    row_set_done(&cloud->snapshot_news);
     uint64_t now_ns = loop_now_ns();
     uint64_t rest_ns = (now_ns - begin_ns) * SNAPSHOT_REST_FACTOR;
     cloud->snapshot_ns =
         now_ns + (rest_ns > SNAPSHOT_REST_NS ? rest_ns : SNAPSHOT_REST_NS);
+    if (is_due(cloud)) { /* It failed. */
+        loop_timer_set(cloud->loop, &cloud->snapshot_timer, cloud->snapshot_ns);
+    }
 }
 
-void
-cloud_snapshot_touch(struct cloud *cloud, enum state_table table)
+static void
+note_news(struct cloud *cloud, bool was_due)
 {
-    if (table == STATE_TABLE_NET_HOST_STATUS || cloud->is_snapshot_due) {
-        return; /* Our own heartbeat is no news. */
-    }
-    cloud->is_snapshot_due = true;
     uint64_t when_ns = loop_now_ns() + SNAPSHOT_DELAY_NS;
-    if (cloud->is_snapshot_over) {
+
+    if (!was_due && cloud->is_snapshot_over) {
         loop_timer_set(cloud->loop, &cloud->snapshot_timer,
                        when_ns > cloud->snapshot_ns ? when_ns
                                                     : cloud->snapshot_ns);
     }
+}
+
+void
+cloud_snapshot_touch(struct cloud *cloud, enum state_table table,
+                     const struct weft_uuid *uuid)
+{
+    bool was_due = is_due(cloud);
+
+    if (table == STATE_TABLE_NET_HOST_STATUS) {
+        return; /* Our own heartbeat is no news. */
+    }
+    if (!cloud->is_snapshot_stale) {
+        (void)row_set_add(&cloud->snapshot_news, table, uuid);
+    }
+    note_news(cloud, was_due);
+}
+
+void
+cloud_snapshot_touch_all(struct cloud *cloud)
+{
+    bool was_due = is_due(cloud);
+
+    cloud->is_snapshot_stale = true;
+    row_set_done(&cloud->snapshot_news);
+    note_news(cloud, was_due);
 }
 
 /* ---- Reading ---- */
@@ -152,32 +269,43 @@ read_file(const char *state_dir, struct text *ret_text)
     return 0;
 }
 
-/* Cuts the last line off, and compares what it says; the number of rows. */
-static int
-check_end(struct text *text, size_t *ret_count)
-{
-    size_t count;
-    unsigned crc;
+/* A row as it was read; a later one replaces an earlier. */
+struct read_row {
+    struct state_row *row;
+    size_t number;
+    bool is_gone;
+};
 
-    if (text->size == 0 || text->bytes[text->size - 1] != '\n') {
-        return -EBADMSG;
+struct read_rows {
+    struct read_row *items;
+    size_t count, capacity;
+};
+
+static void
+read_rows_cut(struct read_rows *rows, size_t count)
+{
+    while (rows->count > count) {
+        state_row_free(rows->items[--rows->count].row);
     }
-    size_t begin = text->size - 1;
-    while (begin > 0 && text->bytes[begin - 1] != '\n') {
-        begin--;
+}
+
+static void
+read_rows_add(struct read_rows *rows, struct state_row *row, bool is_gone)
+{
+    if (rows->count == rows->capacity) {
+        rows->capacity = rows->capacity == 0 ? 64 : rows->capacity * 2;
+        rows->items =
+            realloc(rows->items, rows->capacity * sizeof rows->items[0]);
+        CHECK(rows->items != NULL);
     }
-    if (sscanf(text->bytes + begin, "end %zu %8x", &count, &crc) != 2 ||
-        crc32c(0, text->bytes, begin) != crc || count > begin) {
-        return -EBADMSG;
-    }
-    text->bytes[begin] = '\0';
-    text->size = begin;
-    *ret_count = count;
-    return 0;
+    rows->items[rows->count] = (struct read_row){ .row = row,
+                                                  .number = rows->count,
+                                                  .is_gone = is_gone };
+    rows->count++;
 }
 
 static int
-parse_row(char *line, struct state_row **ret_row)
+parse_row(char *line, struct read_rows *rows)
 {
     char *uuid_text = strchr(line, ' ');
     char *columns = uuid_text == NULL ? NULL : strchr(uuid_text + 1, ' ');
@@ -192,12 +320,56 @@ parse_row(char *line, struct state_row **ret_row)
         return -EBADMSG;
     }
     for (enum state_table table = 0; table < STATE_TABLE_COUNT; table++) {
-        if (strcmp(state_table_name(table), line) == 0 &&
-            (scope_table_mask() >> table & 1) != 0) {
-            return state_row_decode(table, &uuid, columns + 1, ret_row);
+        if (strcmp(state_table_name(table), line) == 0 && is_kept(table)) {
+            bool is_gone = strcmp(columns + 1, SNAPSHOT_GONE) == 0;
+            struct state_row *row;
+            int result = state_row_decode(table, &uuid,
+                                          is_gone ? "{}" : columns + 1, &row);
+            if (result == 0) {
+                read_rows_add(rows, row, is_gone);
+            }
+            return result;
         }
     }
     return -EBADMSG;
+}
+
+/* The lines of a part behind its head. */
+static int
+parse_rows(char *begin, size_t size, size_t head, unsigned crc,
+           struct read_rows *rows)
+{
+    int result = crc32c(0, begin, size) == crc ? 0 : -EBADMSG;
+
+    for (char *line = begin + head, *end;
+         result == 0 && (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        *end = '\0';
+        result = parse_row(line, rows);
+    }
+    return result;
+}
+
+/* One part; its end.  NULL: it is damaged, or there is none. */
+static char *
+parse_part(char *begin, size_t head, struct read_rows *rows)
+{
+    size_t before = rows->count, count;
+    unsigned crc;
+
+    for (char *line = begin + head, *end; (end = strchr(line, '\n')) != NULL;
+         line = end + 1) {
+        *end = '\0';
+        if (sscanf(line, "end %zu %8x", &count, &crc) == 2) {
+            *line = '\0';
+            return parse_rows(begin, (size_t)(line - begin), head, crc, rows) ==
+                               0 &&
+                           rows->count - before == count
+                       ? end + 1
+                       : NULL;
+        }
+        *end = '\n';
+    }
+    return NULL;
 }
 
 static int
@@ -211,32 +383,62 @@ compare_rows(const void *a_, const void *b_)
 }
 
 static int
-parse_snapshot(struct cloud *cloud, struct text *text)
+compare_read_rows(const void *a_, const void *b_)
+{
+    const struct read_row *a = a_, *b = b_;
+    int order = compare_rows(&a->row, &b->row);
+
+    return order != 0 ? order
+                      : (a->number > b->number) - (a->number < b->number);
+}
+
+/* The last of each, sorted; takes the rows. */
+static void
+take_rows(struct cloud *cloud, struct read_rows *rows)
+{
+    cloud->snapshot = calloc(rows->count + 1, sizeof cloud->snapshot[0]);
+    CHECK(cloud->snapshot != NULL);
+    if (rows->count > 0) {
+        qsort(rows->items, rows->count, sizeof rows->items[0],
+              compare_read_rows);
+    }
+    for (size_t i = 0; i < rows->count; i++) {
+        struct read_row *one = &rows->items[i];
+        bool is_last = i + 1 == rows->count ||
+                       compare_rows(&one->row, &rows->items[i + 1].row) != 0;
+        if (is_last && !one->is_gone) {
+            cloud->snapshot[cloud->snapshot_count++] = one->row;
+        } else {
+            state_row_free(one->row);
+        }
+    }
+    rows->count = 0;
+}
+
+static int
+parse_snapshot(struct cloud *cloud, char *bytes)
 {
     char expected[128], uuid[UUID_TEXT_SIZE];
-    size_t count;
-    int result = check_end(text, &count);
+    struct read_rows rows = { NULL, 0, 0 };
 
-    if (result != 0) {
-        return result;
-    }
     uuid_format(&cloud->pinned, uuid);
-    int size = snprintf(expected, sizeof expected, "weft-netd 1 %s\n", uuid);
-    if (strncmp(text->bytes, expected, (size_t)size) != 0) {
+    int size = snprintf(expected, sizeof expected, SNAPSHOT_HEAD, uuid);
+    if (strncmp(bytes, expected, (size_t)size) != 0) {
         return -EXDEV; /* Of another cloud, or another version. */
     }
-    cloud->snapshot = calloc(count + 1, sizeof cloud->snapshot[0]);
-    CHECK(cloud->snapshot != NULL);
-    for (char *line = text->bytes + size, *end;
-         result == 0 && (end = strchr(line, '\n')) != NULL; line = end + 1) {
-        *end = '\0';
-        if (cloud->snapshot_count == count) {
-            return -EBADMSG;
-        }
-        result = parse_row(line, &cloud->snapshot[cloud->snapshot_count]);
-        cloud->snapshot_count += result == 0 ? 1 : 0;
+    size_t head = (size_t)size, good = 0;
+    bool has_first = false;
+    while ((bytes = parse_part(bytes, head, &rows)) != NULL) {
+        has_first = true;
+        good = rows.count;
+        head = 0;
     }
-    return result;
+    read_rows_cut(&rows, good);
+    if (has_first) {
+        take_rows(cloud, &rows);
+    }
+    free(rows.items);
+    return has_first ? 0 : -EBADMSG;
 }
 
 static void
@@ -248,7 +450,7 @@ load_snapshot(struct cloud *cloud)
                      : read_file(cloud->state_dir, &text);
 
     if (result == 0) {
-        result = parse_snapshot(cloud, &text);
+        result = parse_snapshot(cloud, text.bytes);
     }
     free(text.bytes);
     if (result != 0) {
@@ -260,8 +462,6 @@ load_snapshot(struct cloud *cloud)
                     strerror(-result));
         return;
     }
-    qsort(cloud->snapshot, cloud->snapshot_count, sizeof cloud->snapshot[0],
-          compare_rows);
     log_warning("sync",
                 "the Weft database does not answer, going by the "
                 "snapshot rows=%zu",
@@ -295,6 +495,7 @@ snapshot_fire(struct loop_timer *timer)
 void
 cloud_snapshot_start(struct cloud *cloud)
 {
+    cloud->is_snapshot_stale = true;
     loop_timer_init(&cloud->snapshot_timer, snapshot_fire);
     loop_timer_set(cloud->loop, &cloud->snapshot_timer,
                    loop_now_ns() + CLOUD_SNAPSHOT_WAIT_NS);
@@ -304,8 +505,7 @@ void
 cloud_snapshot_stop(struct cloud *cloud)
 {
     loop_timer_cancel(cloud->loop, &cloud->snapshot_timer);
-    if (cloud->is_snapshot_over && cloud->is_snapshot_due &&
-        cloud->is_complete) {
+    if (cloud->is_snapshot_over && is_due(cloud) && cloud->is_complete) {
         write_snapshot(cloud);
     }
     cloud_snapshot_forget(cloud);

@@ -56,7 +56,7 @@ clear(struct scope *scope)
 }
 
 static int
-compare_routes(const void *a_, const void *b_)
+compare_by_router(const void *a_, const void *b_)
 {
     const struct state_network_route *a =
         *(const struct state_network_route *const *)a_;
@@ -67,22 +67,84 @@ compare_routes(const void *a_, const void *b_)
     return order != 0 ? order : uuid_compare(&a->network, &b->network);
 }
 
+static int
+compare_by_network(const void *a_, const void *b_)
+{
+    const struct state_network_route *a =
+        *(const struct state_network_route *const *)a_;
+    const struct state_network_route *b =
+        *(const struct state_network_route *const *)b_;
+    int order = uuid_compare(&a->network, &b->network);
+
+    return order != 0 ? order : uuid_compare(&a->router, &b->router);
+}
+
+/* The routes, for free(). */
+static const struct state_network_route **
+sort_routes(const struct scope_rows *rows,
+            int (*compare)(const void *, const void *))
+{
+    const struct state_network_route **sorted =
+        calloc(rows->route_count + 1, sizeof(void *));
+
+    CHECK(sorted != NULL);
+    if (rows->route_count > 0) {
+        memcpy(sorted, rows->routes, rows->route_count * sizeof(void *));
+        qsort(sorted, rows->route_count, sizeof(void *), compare);
+    }
+    return sorted;
+}
+
+static bool
+is_same_route(const struct state_network_route *a,
+              const struct state_network_route *b)
+{
+    return uuid_equal(&a->router, &b->router) &&
+           uuid_equal(&a->network, &b->network);
+}
+
+/* Routers on local networks, up to the limit of each. */
+static void
+add_routers(const struct scope_rows *rows, struct scope *scope)
+{
+    const struct state_network_route **sorted =
+        sort_routes(rows, compare_by_network);
+    size_t on_network = 0;
+
+    for (size_t i = 0; i < rows->route_count; i++) {
+        if (i == 0 ||
+            !uuid_equal(&sorted[i - 1]->network, &sorted[i]->network)) {
+            on_network = 0;
+        } else if (is_same_route(sorted[i - 1], sorted[i])) {
+            continue;
+        }
+        if (!uuid_set_has(&scope->local, &sorted[i]->network)) {
+            continue;
+        }
+        on_network++;
+        if (on_network <= SCOPE_NETWORK_ROUTERS) {
+            uuid_set_add(&scope->routers, &sorted[i]->router);
+        } else {
+            scope->left_out++;
+        }
+    }
+    uuid_set_seal(&scope->routers);
+    free(sorted);
+}
+
 /* Networks of the followed routers, up to the limit of each. */
 static void
 add_routed(const struct scope_rows *rows, struct scope *scope)
 {
     const struct state_network_route **sorted =
-        calloc(rows->route_count + 1, sizeof(void *));
+        sort_routes(rows, compare_by_router);
     size_t in_router = 0;
 
-    CHECK(sorted != NULL);
-    if (rows->route_count > 0) {
-        memcpy(sorted, rows->routes, rows->route_count * sizeof(void *));
-    }
-    qsort(sorted, rows->route_count, sizeof(void *), compare_routes);
     for (size_t i = 0; i < rows->route_count; i++) {
         if (i == 0 || !uuid_equal(&sorted[i - 1]->router, &sorted[i]->router)) {
             in_router = 0;
+        } else if (is_same_route(sorted[i - 1], sorted[i])) {
+            continue;
         }
         if (!uuid_set_has(&scope->routers, &sorted[i]->router)) {
             continue;
@@ -108,12 +170,7 @@ find_networks(const struct scope_rows *rows, struct scope *scope)
     }
     uuid_set_seal(&scope->local);
     uuid_set_seal(&scope->own);
-    for (size_t i = 0; i < rows->route_count; i++) {
-        if (uuid_set_has(&scope->local, &rows->routes[i]->network)) {
-            uuid_set_add(&scope->routers, &rows->routes[i]->router);
-        }
-    }
-    uuid_set_seal(&scope->routers);
+    add_routers(rows, scope);
     add_routed(rows, scope);
     uuid_set_seal(&scope->networks);
 }

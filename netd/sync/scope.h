@@ -13,9 +13,11 @@
  * are there without need (they came before, and will go) change nothing: the
  * way is always from the ports outwards.
  *
- * A router brings in SCOPE_ROUTER_NETWORKS networks at most, those with the
- * lowest UUIDs first, so that every host leaves out the same ones; networks
- * with a port here are followed in any case. */
+ * A network with a port here brings in SCOPE_NETWORK_ROUTERS routers at most,
+ * and a router SCOPE_ROUTER_NETWORKS networks, those with the lowest UUIDs
+ * first, so that every host leaves out the same ones.  So what one tenant makes
+ * the host follow has a limit, whatever the others do.  Networks with a port
+ * here are followed in any case. */
 
 #include <stddef.h>
 
@@ -23,10 +25,11 @@
 #include "lib/state/state.h"
 #include "netd/sync/uuid_set.h"
 
+#define SCOPE_NETWORK_ROUTERS 16u
 #define SCOPE_ROUTER_NETWORKS 64u
 
 struct scope {
-    struct uuid_set ports;    /* That show up here, by their interface. */
+    struct uuid_set ports;    /* That are here by their interface only. */
     struct uuid_set networks; /* All that are followed, */
     struct uuid_set local;    /* those that have a port here. */
     struct uuid_set routers;
@@ -34,12 +37,13 @@ struct scope {
     struct uuid_set peers;      /* Groups that those rules name. */
     struct uuid_set own;        /* Identities of ports here, */
     struct uuid_set identities; /* and all that are followed. */
-    size_t left_out;            /* Networks above the limit of a router. */
+    size_t left_out;            /* Routers and networks above a limit. */
 };
 
 /* The rows to go by.  All arrays are borrowed. */
 struct scope_rows {
-    const struct weft_uuid *interfaces; /* iface-ids that are here. */
+    /* iface-ids that are here, of ports that nothing else brings in. */
+    const struct weft_uuid *interfaces;
     size_t interface_count;
     const struct state_port *const *ports; /* That are here, or shall be. */
     size_t port_count;

@@ -102,13 +102,15 @@ read_interface(const struct ovsrec_interface *row,
         one->ofport = (uint32_t)*row->ofport;
         one->is_open = true;
     } else if (row->n_ofport_request > 0 && one->error[0] == '\0') {
-        /* It is a restart of the switch: what it was it will be (N8, N15). */
+        /* What it was before the switch started again, or shall be (N8, N15).
+         */
         one->ofport = (uint32_t)*row->ofport_request;
     }
     if (row->n_mtu > 0 && *row->mtu > 0) {
         one->mtu = (uint32_t)*row->mtu;
     }
     one->is_made = vswitch_is_made(row);
+    one->is_system = row->type[0] == '\0' || strcmp(row->type, "system") == 0;
     return true;
 }
 
@@ -242,6 +244,13 @@ has_tunnel(const struct ovsrec_bridge *bridge)
 }
 
 static void
+tell(struct vswitch *vswitch)
+{
+    vswitch->news_seqno++;
+    vswitch->listener->changed(vswitch->listener);
+}
+
+static void
 refresh(struct vswitch *vswitch)
 {
     const struct ovsrec_bridge *bridge = vswitch_bridge_row(vswitch);
@@ -253,7 +262,7 @@ refresh(struct vswitch *vswitch)
     if (is_changed || is_ready != vswitch->is_ready ||
         tunnel != vswitch->tunnel_ofport) {
         vswitch->is_ready = is_ready;
-        vswitch->listener->changed(vswitch->listener);
+        tell(vswitch);
     }
 }
 
@@ -295,7 +304,7 @@ vswitch_run(struct loop_runner *runner)
     }
     if (vswitch_is_connected(vswitch) != vswitch->was_connected) {
         vswitch->was_connected = !vswitch->was_connected;
-        vswitch->listener->changed(vswitch->listener);
+        tell(vswitch);
     }
     if (vswitch->txn != NULL || !ovsdb_idl_has_ever_connected(vswitch->idl)) {
         return;
@@ -445,6 +454,12 @@ vswitch_is_connected(const struct vswitch *vswitch)
     return ovsdb_idl_is_connected(vswitch->idl);
 }
 
+uint64_t
+vswitch_seqno(const struct vswitch *vswitch)
+{
+    return vswitch->news_seqno;
+}
+
 uint32_t
 vswitch_tunnel_ofport(const struct vswitch *vswitch)
 {
@@ -497,6 +512,7 @@ wish_equal(const struct vswitch_wish *a, const struct vswitch_wish *b)
 {
     return uuid_equal(&a->port, &b->port) && a->zone == b->zone &&
            a->is_claimed == b->is_claimed && a->mtu == b->mtu &&
+           a->keeps_ofport == b->keeps_ofport &&
            strcmp(a->device, b->device) == 0;
 }
 

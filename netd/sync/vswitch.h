@@ -14,7 +14,9 @@
  *     Bridge.external_ids     weft-zone-<port>   conntrack zone of the port
  *                             weft-claim-<port>  "true": this host claimed it
  *     Interface.external_ids  weft-made          "true": netd made the device
- *     Interface.ofport_request                   what the ofport once was
+ *     Interface.ofport_request                   the ofport: chosen by netd for
+ *                                                what it makes, else what the
+ *                                                switch gave it once
  *
  * Invariants:
  *   (1) Before vswitch_set_wishes() was called nothing is removed (N7).
@@ -64,14 +66,19 @@ bool vswitch_is_connected(const struct vswitch *vswitch);
 /* 0: not known yet. */
 uint32_t vswitch_tunnel_ofport(const struct vswitch *vswitch);
 
+/* Changes whenever the listener is told of something. */
+uint64_t vswitch_seqno(const struct vswitch *vswitch);
+
 /* An interface of the bridge with an iface-id that is a UUID. */
 struct vswitch_interface {
     struct weft_uuid port; /* Its iface-id. */
     char name[64];
-    uint32_t ofport;  /* Or what it was and will be again; 0: not known. */
+    uint32_t ofport;  /* Or what it was, or shall be; 0: not known. */
     bool is_open;     /* The switch has it now. */
     uint32_t mtu;     /* 0: not known. */
     bool is_made;     /* By netd. */
+    bool is_system;   /* A device of this host; not one of the switch's own,
+                       * which would be the guest's end. */
     char error[160];  /* Why the switch has it not; "". */
     uint64_t seen_ns; /* CLOCK_MONOTONIC, when netd first saw it. */
 };
@@ -100,6 +107,9 @@ struct vswitch_wish {
     bool is_claimed; /* Likewise. */
     uint32_t mtu;    /* For its interface; 0: as it is. */
     char device[16]; /* To be added, made by netd; "": none. */
+    /* Its ofport is to be the same when the switch starts again.  Each write
+     * makes the switch go over all its ports, so not while a port waits. */
+    bool keeps_ofport;
 };
 
 /* In place of all former wishes; copies.  Zones of others are forgotten, and

@@ -17,6 +17,9 @@ struct ovsrec_interface;
 #define TUNNEL_NAME "weft-tun"
 /* Of the tunnel port; others begin to be counted above. */
 #define TUNNEL_OFPORT_REQUEST 1
+/* For ports that netd adds; the switch gives out low numbers by itself. */
+#define OFPORT_FIRST 32768
+#define OFPORT_LAST 65000
 
 struct vswitch {
     struct loop *loop;
@@ -32,12 +35,14 @@ struct vswitch {
     bool was_connected;
 
     /* As read. */
+    uint64_t news_seqno;
     bool is_ready;
     uint32_t tunnel_ofport;
     struct vswitch_interface *interfaces;
     size_t interface_count;
     struct vswitch_zone *zones;
     size_t zone_count;
+    uint32_t next_ofport; /* Goes round, so that a number rests. */
 
     /* As wished, sorted by port. */
     bool has_wishes;

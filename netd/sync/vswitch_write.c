@@ -8,6 +8,7 @@
 /* Foreign: libopenvswitch. */
 #include <ovsdb-idl.h>
 #include <smap.h>
+#include <sset.h>
 #include <vswitch-idl.h>
 
 /* What differs from what is wished, as one transaction.
@@ -190,16 +191,74 @@ remove_ports(struct vswitch *vswitch, const struct ovsrec_bridge *bridge)
 }
 
 static void
+note_ofport(uint8_t *taken, const int64_t *ofport, size_t count,
+            int64_t *highest)
+{
+    if (count > 0 && *ofport >= OFPORT_FIRST && *ofport <= OFPORT_LAST) {
+        taken[*ofport - OFPORT_FIRST] = 1;
+        *highest = *ofport > *highest ? *ofport : *highest;
+    }
+}
+
+/* One that no port of the bridge has or asks for; 0: there is none. */
+static int64_t
+choose_ofport(struct vswitch *vswitch, uint8_t *taken)
+{
+    const uint32_t span = OFPORT_LAST - OFPORT_FIRST + 1;
+
+    for (uint32_t i = 0; i < span; i++) {
+        uint32_t offset = (vswitch->next_ofport + i) % span;
+        if (taken[offset] == 0) {
+            taken[offset] = 1;
+            vswitch->next_ofport = offset + 1;
+            return OFPORT_FIRST + offset;
+        }
+    }
+    return 0;
+}
+
+/* A map of the numbers in use, for free(). */
+static uint8_t *
+list_ofports(struct vswitch *vswitch, const struct ovsrec_bridge *bridge)
+{
+    uint8_t *taken = calloc(OFPORT_LAST - OFPORT_FIRST + 1, 1);
+    int64_t highest = OFPORT_FIRST - 1;
+
+    CHECK(taken != NULL);
+    for (size_t i = 0; i < bridge->n_ports; i++) {
+        const struct ovsrec_port *port = bridge->ports[i];
+        for (size_t j = 0; j < port->n_interfaces; j++) {
+            const struct ovsrec_interface *row = port->interfaces[j];
+            note_ofport(taken, row->ofport, row->n_ofport, &highest);
+            note_ofport(taken, row->ofport_request, row->n_ofport_request,
+                        &highest);
+        }
+    }
+    if (vswitch->next_ofport == 0) {
+        vswitch->next_ofport = (uint32_t)(highest + 1 - OFPORT_FIRST);
+    }
+    return taken;
+}
+
+static void
 add_ports(struct vswitch *vswitch, struct ovsdb_idl_txn *txn,
           const struct ovsrec_bridge *bridge)
 {
+    struct sset names = SSET_INITIALIZER(&names);
+    uint8_t *taken = NULL;
+
+    for (size_t i = 0; i < bridge->n_ports; i++) {
+        sset_add(&names, bridge->ports[i]->name);
+    }
     for (size_t i = 0; i < vswitch->wish_count; i++) {
         const struct vswitch_wish *wish = &vswitch->wishes[i];
         struct ovsrec_interface *interface;
         char text[UUID_TEXT_SIZE];
-        if (wish->device[0] == '\0' ||
-            find_port(bridge, wish->device) != NULL) {
+        if (wish->device[0] == '\0' || sset_contains(&names, wish->device)) {
             continue;
+        }
+        if (taken == NULL) {
+            taken = list_ofports(vswitch, bridge);
         }
         struct smap ids = SMAP_INITIALIZER(&ids);
         uuid_format(&wish->port, text);
@@ -208,11 +267,17 @@ add_ports(struct vswitch *vswitch, struct ovsdb_idl_txn *txn,
         (void)add_port(txn, bridge, wish->device, &interface);
         ovsrec_interface_set_external_ids(interface, &ids);
         smap_destroy(&ids);
+        int64_t ofport = choose_ofport(vswitch, taken);
+        if (ofport != 0) {
+            ovsrec_interface_set_ofport_request(interface, &ofport, 1);
+        }
         if (wish->mtu != 0) {
             int64_t mtu = wish->mtu;
             ovsrec_interface_set_mtu_request(interface, &mtu, 1);
         }
     }
+    free(taken);
+    sset_destroy(&names);
 }
 
 static void
@@ -234,7 +299,8 @@ mend_interface(struct vswitch *vswitch, const struct ovsrec_interface *row)
         ovsrec_interface_set_mtu_request(row, &mtu, 1);
     }
     /* So that it keeps its number when the switch starts again (N8). */
-    if (row->n_ofport_request == 0 && row->n_ofport > 0 && *row->ofport > 0) {
+    if (wish->keeps_ofport && row->n_ofport > 0 && *row->ofport > 0 &&
+        (row->n_ofport_request == 0 || *row->ofport_request != *row->ofport)) {
         ovsrec_interface_set_ofport_request(row, row->ofport, 1);
     }
 }

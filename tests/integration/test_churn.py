@@ -46,18 +46,6 @@ def rows(table):
     return json.loads(done.stdout)[0]['rows']
 
 
-def metric(host, name):
-    """One number of a host's /metrics."""
-    done = TESTBED.exec(
-        host, 'python3', '-c', 'import sys, urllib.request; sys.stdout.write('
-        'urllib.request.urlopen(sys.argv[1], timeout=5).read().decode())',
-        f'http://{TESTBED.address(host)}:9701/metrics')
-    for line in done.stdout.split('\n'):
-        if line.startswith(name + '{'):
-            return int(line.rpartition(' ')[2])
-    return None
-
-
 class Client(threading.Thread):
     """Works on one volume after the other until it is told to end."""
 
@@ -189,10 +177,10 @@ class Churn(unittest.TestCase):
                                      f'{TESTBED.logs()}') from None
         for host in TESTBED.hosts:
             wait_for(f'free slots of {host}',
-                     lambda: metric(host, 'weft_disk_slots') ==
-                     metric(host, 'weft_disk_slots_free') and
-                     metric(host, 'weft_disk_slots'), 20)
-            self.assertEqual(metric(host, 'weft_disk_replicas'), 0)
+                     lambda: TESTBED.metric(host, 'weft_disk_slots') ==
+                     TESTBED.metric(host, 'weft_disk_slots_free') and
+                     TESTBED.metric(host, 'weft_disk_slots'), 20)
+            self.assertEqual(TESTBED.metric(host, 'weft_disk_replicas'), 0)
             self.assertEqual(
                 os.listdir(TESTBED.host_dir(host) / 'state/volumes'), [],
                 f'records of volumes on {host}')

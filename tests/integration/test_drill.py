@@ -33,8 +33,7 @@ PREFIX = 'weft-drill-'
 def quickstart(directory, *arguments, seconds=300):
     """Runs it; status and output."""
     done = subprocess.run(
-        [weft_testbed.PYTHON, QUICKSTART, '--dir', directory / 'quickstart',
-         *arguments],
+        [QUICKSTART, '--dir', directory / 'quickstart', *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         stdin=subprocess.DEVNULL, check=False,
         timeout=seconds * weft_testbed.SCALE)

@@ -354,6 +354,20 @@ class Refusals(Case):
         self.weft('router', 'detach', 'r', '--subnet', 'n-0')
         self.weft('router', 'attach', 'r', '--subnet', 'm-0')
 
+    def test_many_routers(self):
+        """N10: what a network brings into a host's scope has a limit."""
+        self.network('n', *(f'10.0.{i}.0/24' for i in range(18)))
+        for i in range(16):
+            self.weft('router', 'create', f'r{i}')
+            self.weft('router', 'attach', f'r{i}', '--subnet', f'n-{i}')
+        self.weft('router', 'create', 'r16')
+        self.refused('router', 'attach', 'r16', '--subnet', 'n-16',
+                     words='16 routers are on the network')
+        # One that is there already may take another subnet of it.
+        self.weft('router', 'attach', 'r3', '--subnet', 'n-17')
+        self.weft('router', 'detach', 'r7', '--subnet', 'n-7')
+        self.weft('router', 'attach', 'r16', '--subnet', 'n-16')
+
     def test_in_use(self):
         self.network('n', '10.0.0.0/24')
         self.refused('network', 'delete', 'n', words='"n-0"')

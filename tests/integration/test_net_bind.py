@@ -111,6 +111,84 @@ class Bind(unittest.TestCase):
         wait_port('twice', 'to be nowhere', lambda p: p['host'] == '')
         NET.weft('port', 'delete', 'twice')
 
+    def test_claimed_and_plugged(self):
+        """What the API has plugged is not given back with the interface that
+        once claimed it."""
+        port = make_port('both')
+        add_interface('h1', 'vnet5', port)
+        wait_port('both', 'to be up', lambda p: p['state'] == 'UP')
+        NET.weft('port', 'plug', 'both', '--host', 'h1', '--tap', 'tap-both')
+        wait_port('both', 'to be down', lambda p: p['state'] == 'DOWN')
+        remove_interface('h1', 'vnet5')
+        wait_port('both', 'to be up', lambda p: p['state'] == 'UP' and
+                  p['device'] == 'tap-both')
+        self.assertEqual(NET.port('both')['host'], 'netHosts/h1')
+        NET.weft('port', 'unplug', 'both', '--wait')
+        self.assertEqual(NET.port('both')['host'], '')
+        NET.weft('port', 'delete', 'both')
+
+    def test_numbers_of_ports(self):
+        """N8: the number that the switch has given is the one that it is asked
+        for when it starts again, whoever else asks for that."""
+        def number(name, column):
+            return NET.vsctl('h1', 'get', 'interface', name, column).strip()
+        ports = [make_port(name) for name in ('one', 'two')]
+        for name, port in zip(('vnet6', 'vnet7'), ports):
+            add_interface('h1', name, port)
+        for name in 'one', 'two':
+            wait_port(name, 'to be up', lambda p: p['state'] == 'UP')
+        NET.vsctl('h1', 'set', 'interface', 'vnet7',
+                  f'ofport_request={number("vnet6", "ofport")}')
+        wait_for('the request to be right', lambda: number(
+            'vnet7', 'ofport_request') == number('vnet7', 'ofport') !=
+            number('vnet6', 'ofport'))
+        for name in 'vnet6', 'vnet7':
+            remove_interface('h1', name)
+        for name in 'one', 'two':
+            wait_port(name, 'to be nowhere', lambda p: p['host'] == '')
+            NET.weft('port', 'delete', name)
+
+    def test_own_namespace(self):
+        """netd touches no device of its own namespace for a plug."""
+        make_port('root')
+        before = TESTBED.exec('h1', 'ip', '-o', 'link', 'show', 'br-phy').stdout
+        done = NET.weft('port', 'plug', 'root', '--host', 'h1', '--netns',
+                        '/proc/self/ns/net', '--ifname', 'br-phy', '--wait',
+                        check=False)
+        self.assertIn("this host's own network namespace", done.stderr)
+        self.assertEqual(TESTBED.exec('h1', 'ip', '-o', 'link', 'show',
+                                      'br-phy').stdout, before)
+        NET.weft('port', 'unplug', 'root', '--wait')
+        NET.weft('port', 'delete', 'root')
+
+    def test_own_stack(self):
+        """A guest does not reach the host itself, by no address of it."""
+        vm = NET.vm('nosy', 'h1', 'n1', '--group', 'open')
+        port = make_port('nosy2')
+        add_interface('h1', 'vnet8', port, vm.netns)
+        wait_port('nosy2', 'to be up', lambda p: p['state'] == 'UP')
+        vm.exec('ip', 'link', 'set', 'vnet8-in', 'up')
+        for device in 'eth0', 'vnet8-in':
+            vm.exec('ip', 'address', 'flush', 'dev', device)
+            vm.exec('ip', 'address', 'add', '10.78.0.77/24', 'dev', device)
+            self.assertNotIn('reply from', vm.exec(
+                'arping', '-I', device, '-c', '2', '-w', '2', '10.78.0.1',
+                check=False).stdout)
+            # All nodes: nobody but the guest itself.
+            own = vm.exec('ip', '-6', '-o', 'address', 'show', 'dev', device,
+                          'scope', 'link').stdout
+            for line in vm.exec('ping', '-6', '-c', '2', '-W', '1', '-I',
+                                device, 'ff02::1', check=False).stdout.split(
+                                    '\n'):
+                if 'bytes from' in line:
+                    self.assertIn(line.split()[3].split('%')[0].rstrip(':'),
+                                  own)
+            vm.exec('ip', 'address', 'flush', 'dev', device)
+        remove_interface('h1', 'vnet8')
+        vm.unplug()
+        NET.weft('port', 'delete', 'nosy')
+        NET.weft('port', 'delete', 'nosy2')
+
     def test_odd_ids(self):
         """Of no port, of no form: ignored, and others go on."""
         for name, text in ('odd0', uuid.uuid4()), ('odd1', 'x' * 200), \

@@ -9,13 +9,13 @@ import json
 import pathlib
 import sys
 import threading
-import time
 import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent /
                        'support'))
 # pylint: disable=wrong-import-position
+import weft_net  # noqa: E402
 import weft_testbed  # noqa: E402
 from weft_testbed import wait_for  # noqa: E402
 from net_case import TIMEOUT, Case, reason_of  # noqa: E402
@@ -27,6 +27,7 @@ from weft.v1 import (  # noqa: E402
 Port = port_pb2.Port
 
 TESTBED = weft_testbed.Testbed(hosts=2, block=False, net=True)
+NET = weft_net.Net(TESTBED)
 Code = grpc.StatusCode
 
 
@@ -360,11 +361,9 @@ class Waiting(Case):
         self.plug('a', 'h2')
         TESTBED.kill('h2', 'netd', 'STOP')
         try:
-            begin = time.monotonic()
             self.refused('port', 'create', 'b', '--network', 'n', '--wait',
-                         '--timeout', '4s',
+                         '--timeout', '2s',
                          words=('the change was made', 'h2'))
-            self.assertLess(time.monotonic() - begin, 10)
             self.assertEqual(self.port('b')['state'], 'UNPLUGGED')
             # Later it counts as dead, and is not waited for any more.
             wait_for('h2 to be given up', lambda: self.weft(
@@ -376,6 +375,84 @@ class Waiting(Case):
             host['state'] == 'UP'
             for host in self.weft_json('net', 'hosts')['netHosts']))
         self.weft('port', 'enable', 'b', '--wait')
+
+
+    def test_plug_again(self):
+        """N11: what an earlier plug has left behind is not taken for this
+        one's."""
+        self.network('n', '10.0.0.0/24')
+        self.weft('port', 'create', 'a', '--network', 'n')
+        names = [f'{TESTBED.tag}-again-{i}' for i in range(2)]
+        for name in names:
+            TESTBED.exec(None, 'ip', 'netns', 'add', name)
+        try:
+            for turn in range(6):
+                name = names[turn % 2]
+                self.weft('port', 'plug', 'a', '--host', 'h2', '--netns', name,
+                          '--wait')
+                self.assertIn('eth0', TESTBED.exec(
+                    None, 'ip', '-n', name, 'link').stdout)
+                self.assertEqual(self.port('a')['state'], 'UP')
+                # That of this device: the switch has opened it.
+                device = self.port('a')['device']
+                index = TESTBED.exec('h2', 'cat', '/sys/class/net/'
+                                     f'{device}/ifindex').stdout.strip()
+                self.assertEqual(NET.vsctl(
+                    'h2', 'get', 'interface', device, 'ifindex').strip(),
+                    index)
+                self.weft('port', 'unplug', 'a')
+            # A refusal is this plug's, too.
+            TESTBED.exec(None, 'ip', 'netns', 'delete', names[0])
+            self.refused('port', 'plug', 'a', '--host', 'h2', '--netns',
+                         names[0], '--wait', words='no network namespace')
+            TESTBED.kill('h2', 'netd', 'STOP')
+            try:
+                self.weft('port', 'unplug', 'a')
+                with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                    plug = pool.submit(
+                        self.weft, 'port', 'plug', 'a', '--host', 'h2',
+                        '--netns', names[1], '--wait', check=False)
+                    wait_for('the change', lambda: self.port('a').get(
+                        'plug', {}).get('netns') == names[1])
+                    TESTBED.kill('h2', 'netd', 'CONT')
+                    done = plug.result()
+            finally:
+                TESTBED.kill('h2', 'netd', 'CONT')
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.weft('port', 'unplug', 'a', '--wait')
+        finally:
+            for name in names:
+                TESTBED.exec(None, 'ip', 'netns', 'delete', name, check=False)
+
+    def test_forget(self):
+        """A host that will not come back; one that does registers itself."""
+        def hosts():
+            return [host['name'] for host in
+                    self.weft_json('net', 'hosts')['netHosts']]
+        self.network('n', '10.0.0.0/24')
+        self.weft('port', 'create', 'a', '--network', 'n')
+        self.plug('a', 'h2')
+        self.refused('net', 'forget', 'h9', words='no host "h9"')
+        self.refused('net', 'forget', 'h2', words='gives signs of life')
+        TESTBED.kill('h2', 'netd', 'STOP')
+        try:
+            wait_for('h2 to count as dead', lambda: self.weft(
+                'net', 'forget', 'h2', check=False).returncode == 0 or
+                'DOWN' in [host['state'] for host in
+                           self.weft_json('net', 'hosts')['netHosts']])
+            self.refused('net', 'forget', 'h2', words=('1 port is', '"a"'))
+            self.weft('port', 'unplug', 'a')
+            self.weft('net', 'forget', 'h2')
+            self.assertEqual(hosts(), ['netHosts/h1'])
+            self.refused('port', 'plug', 'a', '--host', 'h2', '--tap', 'auto',
+                         words='no host "h2"')
+            # Nobody waits for it.
+            self.weft('port', 'delete', 'a', '--wait')
+        finally:
+            TESTBED.kill('h2', 'netd', 'CONT')
+        wait_for('h2 to be back', lambda: [
+            host['state'] for host in
+            self.weft_json('net', 'hosts')['netHosts']] == ['UP', 'UP'])
 
 
 class Life(Case):

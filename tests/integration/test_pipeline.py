@@ -328,6 +328,24 @@ class PipelineTest(unittest.TestCase):
                       if p[IP].frag == 0]
             self.assertEqual(len(firsts), int(may))
 
+    def test_ipv6_fragments_meet_rules(self):
+        """Later ones have no protocol but that of the fragment header."""
+        for ports in 'ports=6 ', '':
+            self.install(f'group h tag=30\nrule h6 group=h dir=in proto=17 '
+                         f'{ports}tag=31\nidentity six number=40 groups=h\n' +
+                         port_lines(3, 'a', 'h2', identity='six'))
+            for port, may in (6, True), (7, not ports):
+                pieces = fragment6(
+                    self.frame(1, mac(3)) /
+                    IPv6(src=self.ip6(1), dst=self.ip6(3)) /
+                    IPv6ExtHdrFragment(id=port) /
+                    UDP(sport=5, dport=port) / (b'x' * 2400), 1400)
+                found = self.exchange(1, pieces,
+                                      expected=len(pieces) if may else 0)
+                firsts = [p for got in found.values() for p in got
+                          if p[IPv6ExtHdrFragment].offset == 0]
+                self.assertEqual(len(firsts), int(may))
+
     def test_stale_fragments(self):
         """Fragments that conntrack gives up after 15 s go on with somebody
         else's packet: not out of that one's port."""
@@ -597,6 +615,25 @@ class PipelineTest(unittest.TestCase):
         back = packet.copy()
         back.src, back[IP].src = mac(8), self.ip(8)
         self.assertEqual(sorted(self.exchange(8, back, expected=2)), [6, 7])
+
+    def test_flood_out_rules(self):
+        """Rules of direction out apply to floods, here and to other hosts."""
+        packet = (self.frame(6, BROADCAST) /
+                  IP(src=self.ip(6), dst='10.0.0.255') / UDP(dport=9) / b'x')
+        for rule, expected in (('cidr=192.0.2.0/24', 0),
+                               ('proto=6', 0), ('peer=g', 0),
+                               ('proto=17 ports=9-9', 2),
+                               ('proto=17 ports=10-10', 0),
+                               ('cidr=10.0.0.255/32', 2)):
+            self.install('group m tag=20\nidentity mute number=9 groups=g,m\n'
+                         f'rule o group=m dir=out tag=21 {rule}\n' +
+                         port_lines(6, 'c', 'h1', identity='mute'))
+            with self.subTest(rule=rule):
+                if expected == 0:
+                    self.assert_nowhere(6, packet)
+                else:
+                    self.assertEqual(sorted(self.exchange(
+                        6, packet, expected=expected)), [7, 8])
 
     # ---- Security groups, end to end ----
 

@@ -82,6 +82,11 @@ class Packets:
         to = self.any_mac(source)
         if rng.random() < 0.85:
             to = self.right_mac(source, dst) or to
+        if rng.random() < 0.1:
+            to = 'ff:ff:ff:ff:ff:ff'
+            dst = ipaddress.ip_address(rng.choice(
+                ['10.0.0.255', '10.0.1.15', '239.1.2.3'] if src.version == 4
+                else ['ff02::99', 'fd00:1::5']))
         self.next_port += 1
         proto = rng.choice([6, 17, 1 if src.version == 4 else 58])
         a, b = self.next_port, rng.choice([22, 80, 81, 1001, 40000])
@@ -111,6 +116,8 @@ class PipelineOracleTest(unittest.TestCase):
         for tag, want in expected.items():
             if want.answer in ANSWERS.values():
                 asked[topology.local[sent[tag][0]][0]] += 1
+            elif want.kind == 'flooded':
+                frames += len(want.ports)
             elif want.kind != 'dropped':
                 frames += 1
         for host in self.hosts.values():
@@ -163,6 +170,13 @@ class PipelineOracleTest(unittest.TestCase):
             text = f'\nfrom {port}: {packet}\nexpected {want}\nseen {got}'
             if want.kind == 'dropped':
                 self.assertEqual(got, [], text)
+                continue
+            if want.kind == 'flooded':
+                self.assertEqual(
+                    sorted((one.port, one.eth_src, one.eth_dst, one.ttl)
+                           for one in got),
+                    sorted((port, want.eth_src, want.eth_dst, want.ttl)
+                           for port in want.ports), text)
                 continue
             self.assertEqual(len(got), 1, text)
             seen = got[0]
@@ -229,8 +243,9 @@ class PipelineOracleTest(unittest.TestCase):
             with self.subTest(seed=seed):
                 self.one_topology(seed)
         print(self.count)
-        for kind in 'delivered', 'dropped', 'answered':
-            self.assertGreater(self.count.get(kind, 0), 0)
+        if TOPOLOGIES >= 12:    # Else chance may leave one out.
+            for kind in 'delivered', 'dropped', 'answered':
+                self.assertGreater(self.count.get(kind, 0), 0)
 
 
 if __name__ == '__main__':

@@ -436,6 +436,64 @@ test_frozen_server(void **unused)
     ovsdb_stop(&ovsdb);
 }
 
+/* One of several that stands still is left long before the probes would say
+ * so: here they never would. */
+static void
+test_frozen_server_is_left(void **unused)
+{
+    struct ovsdb ovsdb;
+    struct client client;
+    struct stream stream;
+    (void)unused;
+    if (server_count == 1) {
+        return;
+    }
+    ovsdb_start(&ovsdb, &(struct ovsdb_options){
+                            .server_count = server_count,
+                            .election_timer_ms = 200,
+                        });
+    client_open_with(&client, &(struct state_options){
+                                  .remotes = ovsdb.remotes,
+                                  .probe_ms = 600000,
+                              });
+    stream_init(&stream, &client);
+    stream_commit(&stream, &client);
+
+    /* One of them is the one in use. */
+    for (unsigned i = 0; i < server_count; i++) {
+        uint64_t connects = state_status(client.state)->connect_count;
+        uint64_t start_ns = loop_now_ns();
+        ovsdb_freeze(&ovsdb, i);
+        stream_commit(&stream, &client);
+        print_message("# server %u frozen: next commit after %.2f s, %" PRIu64
+                      " new connections\n",
+                      i, seconds_since(start_ns),
+                      state_status(client.state)->connect_count - connects);
+        ovsdb_thaw(&ovsdb, i);
+        ovsdb_wait_ready(&ovsdb, i);
+    }
+    assert_true(state_status(client.state)->connect_count > 1);
+
+    /* Nobody waits, but there is a suspicion: with an answer, and without. */
+    client_wait_connected(&client);
+    state_suspect(client.state);
+    client_turn(&client);
+    assert_true(state_status(client.state)->is_connected);
+    for (unsigned i = 0; i < server_count; i++) {
+        ovsdb_freeze(&ovsdb, i);
+    }
+    state_suspect(client.state);
+    client_wait_disconnected(&client);
+    for (unsigned i = 0; i < server_count; i++) {
+        ovsdb_thaw(&ovsdb, i);
+    }
+    stream_commit(&stream, &client);
+    stream_check(&stream, &client);
+    stream_check_anew(&stream, &ovsdb);
+    client_close(&client);
+    ovsdb_stop(&ovsdb);
+}
+
 /* ---- A newer schema, while this version runs ---- */
 
 /* The schema with one more column, one more table, and one more value in an
@@ -636,6 +694,7 @@ main(int argc, char *argv[])
         cmocka_unit_test(test_stream_with_short_elections),
         cmocka_unit_test(test_outcomes_are_true),
         cmocka_unit_test(test_frozen_server),
+        cmocka_unit_test(test_frozen_server_is_left),
         cmocka_unit_test(test_schema_conversion),
         cmocka_unit_test(test_commit_survives_power_loss),
         cmocka_unit_test(test_power_loss_loses_what_is_not_synced),

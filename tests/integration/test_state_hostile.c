@@ -68,6 +68,9 @@ static const char *const bad_results[] = {
 
 /* ---- The server ---- */
 
+/* How it takes transactions. */
+enum manners { NONSENSE, NO_COMMITS, SILENCE };
+
 static void
 send_text(int fd, const char *text)
 {
@@ -129,7 +132,8 @@ send_update(int fd, const char *update)
 
 /* Serves one connection to its end.  'trouble' comes after the contents. */
 static void
-serve(int fd, const char *schema, const char *update, const char *message)
+serve(int fd, const char *schema, enum manners manners, const char *update,
+      const char *message)
 {
     static char request[65536], text[70000];
     size_t transactions = 0;
@@ -152,7 +156,13 @@ serve(int fd, const char *schema, const char *update, const char *message)
                 send_update(fd, "{\"Host\":{" U(8) ":{\"modify\":"
                                                    "{\"rack\":\"end\"}}}}");
             }
-        } else if (strstr(request, "\"transact\"") != NULL) {
+        } else if (strstr(request, "\"transact\"") == NULL) {
+            continue;
+        } else if (strstr(request, "[\"_Server\"]") != NULL) {
+            if (manners == NO_COMMITS) {
+                reply(fd, request, "\"error\":null,\"result\":[]");
+            }
+        } else if (manners == NONSENSE) {
             snprintf(text, sizeof text, "\"error\":null,\"result\":%s",
                      bad_results[transactions++ % ARRAY_COUNT(bad_results)]);
             reply(fd, request, text);
@@ -162,7 +172,7 @@ serve(int fd, const char *schema, const char *update, const char *message)
 }
 
 static _Noreturn void
-run_server(int listener)
+run_server(int listener, enum manners manners)
 {
     static char schema[65536];
     FILE *file = fopen(getenv("WEFT_SCHEMA"), "r");
@@ -172,52 +182,90 @@ run_server(int listener)
         abort();
     }
     fclose(file);
-    for (size_t i = 0; i < ARRAY_COUNT(bad_updates); i++) {
-        serve(accept(listener, NULL, NULL), schema, bad_updates[i], NULL);
+    for (size_t i = 0; manners == NONSENSE && i < ARRAY_COUNT(bad_updates);
+         i++) {
+        serve(accept(listener, NULL, NULL), schema, manners, bad_updates[i],
+              NULL);
     }
-    for (size_t i = 0; i < ARRAY_COUNT(bad_messages); i++) {
-        serve(accept(listener, NULL, NULL), schema, NULL, bad_messages[i]);
+    for (size_t i = 0; manners == NONSENSE && i < ARRAY_COUNT(bad_messages);
+         i++) {
+        serve(accept(listener, NULL, NULL), schema, manners, NULL,
+              bad_messages[i]);
     }
     for (;;) {
-        serve(accept(listener, NULL, NULL), schema, NULL, NULL);
+        serve(accept(listener, NULL, NULL), schema, manners, NULL, NULL);
     }
 }
 
-/* ---- The test ---- */
+struct server {
+    pid_t pid;
+    char directory[32];
+    struct sockaddr_un address;
+    char remote[160];
+    char remotes[320]; /* As if there were two of it. */
+};
 
 static void
-test_nonsense(void **unused)
+server_start(struct server *server, enum manners manners)
 {
-    char directory[] = "/tmp/weft-hostile-XXXXXX";
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    char remote[160];
-    struct client client;
-    (void)unused;
-
-    assert_non_null(mkdtemp(directory));
-    snprintf(address.sun_path, sizeof address.sun_path, "%s/socket", directory);
-    snprintf(remote, sizeof remote, "unix:%s", address.sun_path);
+    *server = (struct server){ .directory = "/tmp/weft-hostile-XXXXXX" };
+    assert_non_null(mkdtemp(server->directory));
+    server->address.sun_family = AF_UNIX;
+    snprintf(server->address.sun_path, sizeof server->address.sun_path,
+             "%s/socket", server->directory);
+    snprintf(server->remote, sizeof server->remote, "unix:%s",
+             server->address.sun_path);
+    snprintf(server->remotes, sizeof server->remotes, "%s,%s", server->remote,
+             server->remote);
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(listener >= 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)(void *)&address,
-                          sizeof address),
+    assert_int_equal(bind(listener, (struct sockaddr *)(void *)&server->address,
+                          sizeof server->address),
                      0);
     assert_int_equal(listen(listener, 16), 0);
     fflush(NULL);
-    pid_t server = fork();
-    assert_true(server >= 0);
-    if (server == 0) {
-        run_server(listener);
+    server->pid = fork();
+    assert_true(server->pid >= 0);
+    if (server->pid == 0) {
+        run_server(listener, manners);
     }
     close(listener);
+}
 
-    client_start(&client, &(struct state_options){ .remotes = remote });
+static void
+server_stop(struct server *server)
+{
+    kill(server->pid, SIGKILL);
+    waitpid(server->pid, NULL, 0);
+    unlink(server->address.sun_path);
+    rmdir(server->directory);
+}
+
+/* The row that it has in the end. */
+static struct state_host
+wait_good(struct client *client)
+{
     struct state_host good = {
         .row = { STATE_TABLE_HOST, { { 0xab } } },
         .rack = "end",
     };
     good.row.uuid.bytes[15] = 8;
-    client_wait_row(&client, &good.row, STATE_HOST_COL_RACK);
+    client_wait_row(client, &good.row, STATE_HOST_COL_RACK);
+    return good;
+}
+
+/* ---- The tests ---- */
+
+static void
+test_nonsense(void **unused)
+{
+    struct server server;
+    struct client client;
+    (void)unused;
+
+    server_start(&server, NONSENSE);
+    client_start(&client, &(struct state_options){ .remotes = server.remote });
+    struct state_host good = wait_good(&client);
     assert_int_equal(state_row_count(client.state, STATE_TABLE_HOST), 1);
     assert_int_equal(state_row_count(client.state, STATE_TABLE_VOLUME), 0);
     /* Of the many connections only what was new was heard of: (4). */
@@ -233,10 +281,70 @@ test_nonsense(void **unused)
                          -EREMOTEIO);
     }
     client_close(&client);
-    kill(server, SIGKILL);
-    waitpid(server, NULL, 0);
-    unlink(address.sun_path);
-    rmdir(directory);
+    server_stop(&server);
+}
+
+/* silence.c (1), (2): a server that answers is not left, though nothing is
+ * committed; one that does not is, long before a probe. */
+static void
+test_waiting(void **unused)
+{
+    const enum manners manners[] = { NO_COMMITS, SILENCE };
+    (void)unused;
+
+    for (size_t i = 0; i < ARRAY_COUNT(manners); i++) {
+        struct server server;
+        struct client client;
+        server_start(&server, manners[i]);
+        client_start(&client, &(struct state_options){
+                                  .remotes = server.remotes,
+                                  .probe_ms = 600000,
+                              });
+        struct state_host good = wait_good(&client);
+        struct client_txn txn = {
+            .txn.deadline_ns = loop_now_ns() + UINT64_C(2000000000),
+        };
+        struct client_step steps[] = {
+            { STEP_UPDATE, &good.row, STATE_HOST_COL_RACK },
+            { STEP_END, NULL, 0 },
+        };
+        client_txn_start(&client, &txn, steps);
+        assert_int_equal(client_txn_wait(&client, &txn), -EREMOTEIO);
+        if (manners[i] == SILENCE) {
+            client_wait_connected(&client);
+            assert_true(state_status(client.state)->connect_count > 1);
+        } else {
+            assert_int_equal(state_status(client.state)->connect_count, 1);
+        }
+        client_close(&client);
+        server_stop(&server);
+    }
+}
+
+/* One that accepts, and is then never heard of, is left for the other. */
+static void
+test_mute(void **unused)
+{
+    struct server server, mute;
+    struct client client;
+    char remotes[400];
+    (void)unused;
+
+    server_start(&server, NO_COMMITS);
+    server_start(&mute, NO_COMMITS);
+    kill(mute.pid, SIGSTOP); /* The kernel goes on accepting for it. */
+    /* Which of them is asked first is a matter of chance: several times. */
+    for (int i = 0; i < 4; i++) {
+        snprintf(remotes, sizeof remotes, "%s,%s", mute.remote, server.remote);
+        client_start(&client, &(struct state_options){
+                                  .remotes = remotes,
+                                  .probe_ms = 600000,
+                              });
+        (void)wait_good(&client);
+        client_close(&client);
+    }
+    server_stop(&mute);
+    server_stop(&server);
 }
 
 int
@@ -244,6 +352,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_mute),
     };
     return cmocka_run_group_tests_name("state, hostile server", tests, NULL,
                                        NULL);

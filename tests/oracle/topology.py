@@ -31,7 +31,8 @@ class Topology:
         networks = []
         for i in range(rng.randint(1, 3)):
             name = self.name('n', i)
-            self.weft('network', 'create', name, '--project', project)
+            self.weft('network', 'create', name, '--project', project,
+                      *['--flood'] * (rng.random() < 0.4))
             subnets = [(self.name(f's{i}v', 4), f'10.{i}.0.0/24')]
             if rng.random() < 0.6:
                 subnets.append((self.name(f's{i}v', 6), f'fd00:{i}::/64'))
@@ -126,6 +127,9 @@ def random_packet(rng, tables, port, make):
         eth_dst = rng.choice(gateways)
     if eth_dst is None or rng.random() < 0.03:
         eth_dst = '02:aa:bb:cc:dd:ee'
+    if rng.random() < 0.05:
+        eth_dst, dst = 'ff:ff:ff:ff:ff:ff', ipaddress.ip_address(
+            '239.1.2.3' if src.version == 4 else 'ff02::99')
     spoof = rng.random()
     if spoof < 0.04:
         src = rng.choice([x[1] for x in tables.owner

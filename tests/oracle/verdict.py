@@ -36,18 +36,20 @@ class Packet:
 
 @dataclasses.dataclass
 class Verdict:
-    """What becomes of a packet.  'kind': delivered, dropped, answered."""
+    """What becomes of a packet.  'kind': delivered, flooded, dropped,
+    answered."""
     kind: str
     reason: str
     port: str = None       # Delivered: to whom.
     eth_src: str = None    # Delivered: as changed.
     eth_dst: str = None
     ttl: int = None
+    ports: frozenset = frozenset()  # Flooded: to whom, unchanged.
     answer: str = None     # Answered: echo-reply, time-exceeded, unreachable
 
     def same(self, other):
         """Compares what can be seen from outside."""
-        keys = ('kind', 'port', 'eth_src', 'eth_dst', 'ttl', 'answer')
+        keys = ('kind', 'port', 'eth_src', 'eth_dst', 'ttl', 'ports', 'answer')
         return all(getattr(self, k) == getattr(other, k) for k in keys)
 
 
@@ -174,6 +176,22 @@ def _route(tables, source, router_port, packet):
     return _to_port(tables, source, target, packet, after)
 
 
+def _flood(tables, source, packet):
+    """N18: to all of the network whom the rules allow.  A rule to a group lets
+    no packet out that has no one target."""
+    if not _allowed(tables, source, 'out', packet, None):
+        return drop('no rule lets it out')
+    network = tables.ports[source]['network']
+    ports = frozenset(
+        port for port, row in tables.ports.items()
+        if port != source and row['network'] == network and
+        port in tables.bound and row['enabled'] and
+        _allowed(tables, port, 'in', packet, source))
+    return Verdict('flooded', 'allowed', ports=ports, eth_src=packet.eth_src,
+                   eth_dst=packet.eth_dst, ttl=packet.ttl) \
+        if ports else drop('no rule lets it in anywhere')
+
+
 def judge(tables, port, packet):
     """What becomes of the first packet of a connection."""
     row = tables.ports[port]
@@ -183,7 +201,9 @@ def judge(tables, port, packet):
     if why:
         return drop(why)
     if int(packet.eth_dst[:2], 16) & 1:
-        return drop('multicast is off')
+        if not tables.networks[row['network']].get('flood'):
+            return drop('multicast is off')
+        return _flood(tables, port, packet)
     router_port = tables.router_port_by_mac.get((row['network'],
                                                  packet.eth_dst))
     if router_port:

@@ -13,15 +13,18 @@ import time
 
 logging.getLogger('scapy.runtime').setLevel(logging.ERROR)
 # pylint: disable=wrong-import-position
-from scapy.layers.inet import ICMP, IP, TCP, UDP  # noqa: E402
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment  # noqa: E402
 from scapy.layers.inet6 import (  # noqa: E402
-    ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6TimeExceeded, IPv6)
+    ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6TimeExceeded, IPv6,
+    IPv6ExtHdrFragment, fragment6)
 from scapy.layers.l2 import Ether  # noqa: E402
 from scapy.packet import Raw  # noqa: E402
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNET = 0x40000000
 TAG_SIZE = 16
+FRAGMENTED_SIZE = 3200
+FRAGMENT_SIZE = 1400    # The userspace datapath drops IPv6's below 1280.
 QUIET_S = 0.3    # Nothing more came for so long: nothing more will.
 
 
@@ -43,10 +46,11 @@ def inside(netns):
 def open_inside(netns, interface):
     """A raw socket on an interface in a namespace."""
     with inside(netns):
-        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW,
-                            socket.htons(3))
+        # Without a protocol until it is bound: the kernel would have to wait
+        # some milliseconds for whoever may use it.
+        raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-        raw.bind((interface, 0))
+        raw.bind((interface, 3))
     return raw
 
 
@@ -73,6 +77,22 @@ def encode(packet, tag):
                  Raw(tag))
 
 
+def encode_fragments(packet, tag):
+    """A large datagram in pieces, each with 'tag'."""
+    load = Raw(tag * (FRAGMENTED_SIZE // len(tag)))
+    whole = UDP(sport=packet.a, dport=packet.b) / load
+    ether = Ether(src=packet.eth_src, dst=packet.eth_dst)
+    ip = {'src': str(packet.src), 'dst': str(packet.dst)}
+    number = int.from_bytes(tag[-2:], 'big')
+    if packet.version == 4:
+        pieces = fragment(IP(ttl=packet.ttl, id=number, **ip) / whole,
+                          FRAGMENT_SIZE)
+        return [bytes(ether / piece) for piece in pieces]
+    pieces = fragment6(IPv6(hlim=packet.ttl, **ip) /
+                       IPv6ExtHdrFragment(id=number) / whole, FRAGMENT_SIZE)
+    return [bytes(ether / piece) for piece in pieces]
+
+
 class Seen:
     """Where a packet turned up, and how it looked."""
 
@@ -80,13 +100,16 @@ class Seen:
         self.port, self.frame = port, frame
         ether = Ether(frame)
         self.eth_src, self.eth_dst = ether.src, ether.dst
-        self.answer = None
+        self.answer, self.is_later = None, False
         if IP in ether:
+            self.is_later = ether[IP].frag != 0
             self.ttl = ether[IP].ttl
             if ICMP in ether:
                 self.answer = {0: 'echo-reply', 11: 'time-exceeded',
                                3: 'unreachable'}.get(ether[ICMP].type)
         elif IPv6 in ether:
+            self.is_later = IPv6ExtHdrFragment in ether and \
+                ether[IPv6ExtHdrFragment].offset != 0
             self.ttl = ether[IPv6].hlim
             if ICMPv6EchoReply in ether:
                 self.answer = 'echo-reply'

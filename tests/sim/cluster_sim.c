@@ -146,33 +146,39 @@ run_share(const struct arguments *arguments, uint32_t job)
     return failed;
 }
 
-/* Every seed in a process of its own: a seed that aborts is one more failure.
- * Only as many as needed are run; 0: none failed. */
+/* The first seed that fails, by a complaint or by an abort; 0: none.  As in
+ * run_share(), one child runs them all. */
 static uint64_t
 first_failing(const struct arguments *arguments, bool *ret_aborted)
 {
-    for (uint64_t seed = arguments->first; seed <= arguments->last; seed++) {
-        pid_t pid = fork();
-        if (pid == 0) {
-            char why[512];
-            if (freopen("/dev/null", "w", stderr) == NULL) {
-                _exit(2);
-            }
-            _exit(world_run_seed(seed, &arguments->options, why, sizeof why) !=
-                          0
-                      ? 1
-                      : 0);
-        }
-        int status = 0;
-        if (pid < 0 || waitpid(pid, &status, 0) < 0) {
-            return 0;
-        }
-        if (status != 0) {
-            *ret_aborted = !WIFEXITED(status);
-            return seed;
-        }
+    uint64_t *seed = mmap(NULL, sizeof *seed, PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (seed == MAP_FAILED) {
+        return 0;
     }
-    return 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        char why[512];
+        if (freopen("/dev/null", "w", stderr) == NULL) {
+            _exit(2);
+        }
+        for (*seed = arguments->first; *seed <= arguments->last; ++*seed) {
+            if (world_run_seed(*seed, &arguments->options, why, sizeof why) !=
+                0) {
+                _exit(1);
+            }
+        }
+        _exit(0);
+    }
+    int status = 0;
+    uint64_t found = 0;
+    if (pid >= 0 && waitpid(pid, &status, 0) >= 0 && status != 0) {
+        *ret_aborted = !WIFEXITED(status);
+        found = *seed;
+    }
+    munmap(seed, sizeof *seed);
+    return found;
 }
 
 static int

@@ -124,6 +124,37 @@ check_list(struct torture *torture, const uint64_t newest[])
     }
 }
 
+/* S4: whatever is not as it was flushed is newer than that: another replica may
+ * be as it was flushed, and a resync from G must see the difference. */
+static void
+check_news(struct torture *torture, uint32_t index, uint64_t flushed)
+{
+    static struct store_list_entry entries[16384];
+    uint64_t block = torture_logical(index);
+    struct store_req req = world_req(&torture->world, STORE_LIST);
+
+    req.block = block / STORE_REGION_BLOCKS * STORE_REGION_BLOCKS;
+    req.block_count = STORE_REGION_BLOCKS;
+    req.entries = entries;
+    req.entries_max = 16384;
+    req.sequence = flushed;
+    if (world_run(&torture->world, &req) != 0) {
+        torture_fail(torture, "LIST failed: %d", req.result);
+    }
+    if (req.region_touched != 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < req.entries_count; i++) {
+        if (entries[i].slot_index == block / torture->slot_blocks) {
+            return;
+        }
+    }
+    torture_fail(torture,
+                 "life %u: block %u is not as it was flushed, and LIST does "
+                 "not say so (after %llu)",
+                 torture->life, index, (unsigned long long)flushed);
+}
+
 static void
 check_contents(struct torture *torture, bool lossy, uint64_t good)
 {
@@ -138,12 +169,18 @@ check_contents(struct torture *torture, bool lossy, uint64_t good)
         uint32_t tag;
         uint32_t slot = i / torture->slot_blocks;
         const struct block *block = &torture->blocks[i];
+        struct value flushed = block->history[block->flushed];
 
         if (world_read(world, torture_logical(i), &state, &tag) != 0) {
             torture_fail(torture, "read failed");
         }
         if (state == STORE_BLOCK_ZERO) {
             tag = VALUE_ZERO;
+        }
+        if (tag != flushed.tag && state != STORE_BLOCK_SUSPECT &&
+            !block->suspect && !block->wild) {
+            check_news(torture, i,
+                       flushed.sequence > good ? flushed.sequence : good);
         }
         check_block(torture, i, (uint8_t)state, tag, lossy, good);
         used[slot] |= state != STORE_BLOCK_ABSENT;

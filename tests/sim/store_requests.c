@@ -201,23 +201,23 @@ op_done(struct store_req *req)
 static struct op *
 op_take(struct torture *torture, enum store_opcode opcode)
 {
-    for (uint32_t i = 0; i < OPS_MAX; i++) {
-        struct op *op = &torture->ops[i];
+    uint32_t i = 0;
 
-        if (!op->in_use) {
-            op->in_use = true;
-            op->life = torture->life;
-            op->req = world_req(&torture->world, opcode);
-            op->req.done = op_done;
-            op->req.data = op->data;
-            op->req.crcs = op->crcs;
-            op->req.states = op->states;
-            torture->in_flight++;
-            torture->requests++;
-            return op;
-        }
+    while (i < OPS_MAX && torture->ops[i].in_use) {
+        i++;
     }
-    return NULL;
+    CHECK(i < OPS_MAX); /* The caller has counted them. */
+    struct op *op = &torture->ops[i];
+    op->in_use = true;
+    op->life = torture->life;
+    op->req = world_req(&torture->world, opcode);
+    op->req.done = op_done;
+    op->req.data = op->data;
+    op->req.crcs = op->crcs;
+    op->req.states = op->states;
+    torture->in_flight++;
+    torture->requests++;
+    return op;
 }
 
 static void

@@ -140,6 +140,10 @@ eval_packet_later_fragment(struct eval_packet *packet)
         eval_set_u32(packet, hidden[i], 0);
     }
     eval_set_u32(packet, FIELD_IP_FRAG, FRAG_ANY | FRAG_LATER);
+    if (eval_u32(packet, FIELD_ETH_TYPE) == ETH_TYPE_IPV6) {
+        packet->hidden_protocol = (uint8_t)eval_u32(packet, FIELD_IP_PROTO);
+        eval_set_u32(packet, FIELD_IP_PROTO, IP_PROTO_FRAGMENT);
+    }
 }
 
 static void
@@ -200,7 +204,9 @@ eval_tuple_of(const struct eval_packet *packet, struct eval_tuple *ret_tuple)
            packet->fields[is_ipv6 ? FIELD_IPV6_SRC : FIELD_IPV4_SRC], size);
     memcpy(ret_tuple->dst.bytes,
            packet->fields[is_ipv6 ? FIELD_IPV6_DST : FIELD_IPV4_DST], size);
-    ret_tuple->protocol = (uint8_t)eval_u32(packet, FIELD_IP_PROTO);
+    ret_tuple->protocol = packet->hidden_protocol != 0
+                              ? packet->hidden_protocol
+                              : (uint8_t)eval_u32(packet, FIELD_IP_PROTO);
     ret_tuple->src_port = packet->src_port;
     ret_tuple->dst_port = packet->dst_port;
     ret_tuple->icmp_type = packet->icmp_type;

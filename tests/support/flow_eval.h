@@ -41,6 +41,7 @@ struct eval_packet {
      * show it; set by the functions below. */
     uint16_t src_port, dst_port;
     uint8_t icmp_type, icmp_code;
+    uint8_t hidden_protocol; /* 0: it is in the fields. */
     uint32_t size_bytes;     /* With the Ethernet header. */
     bool is_invalid;         /* For conntrack. */
     bool is_error;           /* An ICMP error, about: */

@@ -125,7 +125,7 @@ class Guest:
         # QEMU's own messages (it complains when a back end dies) apart.
         with open(os.path.join(self.folder, 'qemu.log'), 'wb') as log:
             self.process = subprocess.Popen(
-                self.arguments(boot), stdin=subprocess.DEVNULL,
+                self.arguments(boot), stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log)
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
@@ -182,6 +182,11 @@ class Guest:
         self.wait(lambda: any(text in line for line in self.console), timeout,
                   f'"{text}"')
 
+    def say(self, line):
+        """A line for whoever reads /dev/ttyS0 in the guest."""
+        self.process.stdin.write(line.encode() + b'\n')
+        self.process.stdin.flush()
+
     def result(self, index, timeout):
         """Of command 'index', once it has ended."""
         self.wait(lambda: index in self.results, timeout,
@@ -194,6 +199,7 @@ class Guest:
             self.process.wait()
             self.reader.join(10)
             self.process.stdout.close()
+            self.process.stdin.close()
             self.process = None
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)

@@ -196,6 +196,8 @@ class Host:
         path = self.directory / 'flows'
         path.write_text('\n'.join(map(to_ofctl, self.flows)) + '\n')
         self.ofctl('replace-flows', '--bundle', str(path))
+        # Or packets could still meet what was made of the flows before.
+        self.appctl('revalidator/wait')
 
     def trace(self, flow, *options):
         return self.appctl('ofproto/trace', 'br-int', flow, *options)

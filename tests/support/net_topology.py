@@ -50,9 +50,11 @@ class Topology(Tables):
             self.lines.append(f'router {name} tag={50 + i}')
         taken = {name: set() for name in routers}
         for i in range(rng.randrange(1, 4)):
-            network = self.add('Network', f'n{i}')
+            flood = rng.random() < 0.5
+            network = self.add('Network', f'n{i}', flood=flood)
             mtu = rng.choice([1442, 1442, 1342])
-            self.lines.append(f'network {network} vni={100 + i} mtu={mtu}')
+            self.lines.append(f'network {network} vni={100 + i} mtu={mtu}' +
+                              ' flood' * flood)
             numbers = rng.sample(range(3), rng.randrange(1, 3))
             cidrs = [f'10.0.{n}.0/24' for n in numbers]
             if rng.random() < 0.6:

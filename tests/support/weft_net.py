@@ -171,12 +171,14 @@ class Ping:
                               lambda: self.received() >= start + count)
 
     def finish(self):
-        """(sent, received)"""
+        """(sent, received), of those up to the last that came back: of the few
+        after it nobody knows."""
         self.process.child.send_signal(2)
         self.process.child.wait(10)
-        found = re.search(r'(\d+) packets transmitted, (\d+) received',
-                          self.process.output())
-        return int(found.group(1)), int(found.group(2))
+        numbers = {int(number) for number in
+                   re.findall(r'bytes from .*icmp_seq=(\d+)',
+                              self.process.output())}
+        return max(numbers), len(numbers)
 
 
 class Net:

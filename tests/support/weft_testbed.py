@@ -401,6 +401,16 @@ class Testbed:
     def link(self, host, state):
         self.script('link', host, state)
 
+    def metric(self, host, name):
+        """The first number of that name in blockd's metrics, or None."""
+        text = self.exec(host, 'curl', '-s', '--max-time', '5',
+                         f'http://{self.address(host)}:9701/metrics',
+                         check=False).stdout
+        for line in text.split('\n'):
+            if line.startswith(name + '{'):
+                return int(line.rpartition(' ')[2])
+        return None
+
     # ---- weft ----
 
     def weft(self, *arguments, host='h1', check=True, seconds=60, **options):

@@ -93,6 +93,9 @@ bed_meta_commit(struct mirror_meta *meta, struct mirror_commit *op)
     struct bed *bed = container_of(meta, struct bed, meta);
     assert_null(bed->commit);
     assert_true(op->in_sync != 0);
+    /* People are told what it is for: that is not what the last one was for. */
+    assert_true(op->why != NULL &&
+                (op->reread ? strstr(op->why, "failed") == NULL : true));
     bed->commit = op;
     io_timer_set(bed->io, &bed->commit_timer,
                  io_now_ns(bed->io) + 2 * NS_PER_MS);
@@ -106,6 +109,12 @@ bed_meta_notify(struct mirror_meta *meta, struct mirror *mirror,
     (void)mirror;
     snprintf(bed->last_notice, sizeof bed->last_notice, "%s", kind);
     sim_trace(bed->sim, "notice %s: %s", kind, text);
+}
+
+static void
+bed_meta_expect(struct mirror_meta *meta)
+{
+    container_of(meta, struct bed, meta)->expects++;
 }
 
 /* ---- Owners ---- */
@@ -178,6 +187,7 @@ bed_init(struct bed *bed, uint64_t seed, uint32_t replicas,
     sim_rng_init(bed->sim, "bed", 0, &bed->rng);
     bed->meta.commit = bed_meta_commit;
     bed->meta.notify = bed_meta_notify;
+    bed->meta.expect = bed_meta_expect;
     io_timer_init(&bed->commit_timer, bed_commit_fire);
     bed->row.view = 1;
     bed->row.replica_count = replicas;

@@ -74,6 +74,7 @@ struct bed {
     bool legal_on;
     uint32_t wrong;
     char last_notice[64];
+    uint32_t expects; /* mirror_meta.expect() */
 };
 
 void fill_block(uint8_t *data, uint64_t block, uint64_t number);

@@ -376,7 +376,7 @@ expect_reply_at(struct client *client, uint32_t option, uint32_t type,
 void
 expect_refusal(struct client *client, uint32_t option, uint32_t type)
 {
-    struct nbd_option_reply reply;
+    struct nbd_option_reply reply = { 0 };
 
     client_copy(client, &reply, sizeof reply);
     assert_true(be64_get(reply.magic) == NBD_OPTION_REPLY_MAGIC);

@@ -12,6 +12,7 @@
 
 #include "lib/state/row_class.h"
 #include "netd/compile/emit.h"
+#include "netd/compile/model.h"
 #include "netd/compile/security.h"
 #include "tests/support/flow_store.h"
 #include "tests/support/net_rows.h"
@@ -130,7 +131,9 @@ read_any(struct emit *emit, struct rng *rng, uint64_t hash)
     struct weft_uuid identity = net_rows_uuid(STATE_TABLE_IDENTITY, slot);
     struct weft_uuid group = net_rows_uuid(STATE_TABLE_SECURITY_GROUP, slot);
 
-    switch (rng_below(rng, 4)) {
+    switch (rng_below(rng, 5)) {
+    case 4:
+        return mix(hash, emit_has_many_rules(emit, &group));
     case 0:
         return mix(hash, emit_has_local_of_identity(emit, &identity));
     case 1:
@@ -546,8 +549,10 @@ test_wants_dst_identity(void **state)
     static const struct emitter *const list[] = { &emitter_question };
     struct flow_store store;
     struct compile_counts counts;
-    struct state_security_rule rule = { .direction =
-                                            STATE_SECURITY_RULE_DIRECTION_OUT };
+    struct state_security_rule rule = {
+        .direction = STATE_SECURITY_RULE_DIRECTION_OUT,
+        .tag = 1,
+    };
 
     flow_store_init(&store);
     struct compile *compile = compile_new_with(&store.sink, list, 1);
@@ -573,6 +578,103 @@ test_wants_dst_identity(void **state)
     flow_store_done(&store);
 }
 
+/* ---- Facts about how many ---- */
+
+static bool has_many;
+
+static void
+emit_how_many(struct emit *emit)
+{
+    struct weft_uuid group = net_rows_uuid(STATE_TABLE_SECURITY_GROUP, 0);
+
+    has_many = emit_has_many_rules(emit, &group);
+}
+
+static const struct emitter emitter_how_many = { .name = "how-many",
+                                                 .scope = EMIT_BASE,
+                                                 .emit_base = emit_how_many };
+
+static void
+test_many(void **state)
+{
+    (void)state;
+    static const struct emitter *const list[] = { &emitter_how_many };
+    struct flow_store store;
+    struct compile_counts counts;
+    struct state_security_rule rule = {
+        .group = net_rows_uuid(STATE_TABLE_SECURITY_GROUP, 0),
+    };
+    struct weft_uuid last;
+
+    flow_store_init(&store);
+    struct compile *compile = compile_new_with(&store.sink, list, 1);
+    for (uint32_t i = 0; i < MODEL_MANY + 2; i++) {
+        compile_run(compile);
+        assert_int_equal(has_many, i > MODEL_MANY);
+        rule.tag = 1 + i;
+        put_rule(compile, &rule, i);
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        last = net_rows_uuid(STATE_TABLE_SECURITY_RULE, i);
+        compile_delete_row(compile, STATE_TABLE_SECURITY_RULE, &last);
+        compile_run(compile);
+    }
+    assert_false(has_many);
+    compile_count(compile, &counts);
+    assert_int_equal(counts.emissions, 3);
+    compile_free(compile);
+    flow_store_done(&store);
+}
+
+/* A number that a flow would cut off is that of no network and no identity. */
+static void
+test_numbers_out_of_range(void **state)
+{
+    (void)state;
+    static const uint32_t bad[] = { 0, 0x1000000, UINT32_MAX };
+    struct flow_store store;
+
+    flow_store_init(&store);
+    struct compile *compile = compile_new(&store.sink);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct state_network network = { .vni = bad[i], .mtu = 1442 };
+        struct state_identity identity = { .number = bad[i] };
+        struct state_security_rule rule = { .tag = bad[i] };
+        struct state_router router = { .tag = bad[i] };
+        struct state_row *rows[] = { &network.row, &identity.row, &rule.row,
+                                     &router.row };
+        const enum state_table tables[] = { STATE_TABLE_NETWORK,
+                                            STATE_TABLE_IDENTITY,
+                                            STATE_TABLE_SECURITY_RULE,
+                                            STATE_TABLE_ROUTER };
+        for (size_t j = 0; j < 4; j++) {
+            rows[j]->table = tables[j];
+            rows[j]->uuid = net_rows_uuid(tables[j], 0);
+            struct state_row *full = state_row_clone(rows[j]);
+            compile_put_row(compile, full);
+            assert_null(compile_row(compile, tables[j], &full->uuid));
+            state_row_free(full);
+        }
+    }
+
+    /* One that was good, and is replaced by one that is not. */
+    struct state_identity identity = { .number = IDENTITY_FIRST };
+    identity.row.table = STATE_TABLE_IDENTITY;
+    identity.row.uuid = net_rows_uuid(STATE_TABLE_IDENTITY, 0);
+    for (uint32_t number = IDENTITY_FIRST; number >= IDENTITY_ROUTER;
+         number--) {
+        identity.number = number;
+        struct state_row *full = state_row_clone(&identity.row);
+        compile_put_row(compile, full);
+        assert_int_equal(compile_row(compile, STATE_TABLE_IDENTITY,
+                                     &full->uuid) != NULL,
+                         number >= IDENTITY_FIRST);
+        state_row_free(full);
+    }
+    compile_free(compile);
+    flow_store_done(&store);
+}
+
 int
 main(void)
 {
@@ -584,6 +686,8 @@ main(void)
         cmocka_unit_test(test_find_address),
         cmocka_unit_test(test_flows_of_one_key),
         cmocka_unit_test(test_wants_dst_identity),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_numbers_out_of_range),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -73,6 +73,13 @@ test_scheduled(void **unused)
     assert_int_equal(decision.state, STATE_PORT_STATUS_STATE_SCHEDULED);
     assert_true(decision.is_local);
     assert_false(decision.has_binding);
+    /* A port that netd plugs: others learn of it while the switch works. */
+    facts.is_plugged = true;
+    assert_true(decide(facts).has_binding);
+    facts.interface_count = 0;
+    assert_true(decide(facts).has_binding);
+    facts.plug_error = "no";
+    assert_false(decide(facts).has_binding);
 }
 
 /* N13 */
@@ -90,6 +97,9 @@ test_claim(void **unused)
     assert_int_equal(decide(facts).verdict, BIND_FORGET);
     facts = good();
     facts.place = BIND_PLACE_NOWHERE;
+    facts.is_made = true; /* Unplugged, and not gone yet. */
+    assert_int_equal(decide(facts).verdict, BIND_FORGET);
+    facts.is_made = false;
     facts.is_enabled = false;
     assert_int_equal(decide(facts).verdict, BIND_IGNORE);
     facts.is_enabled = true;

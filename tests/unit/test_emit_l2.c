@@ -191,13 +191,16 @@ test_flood(void **state)
     emit_bed_expect(&bed, TABLE_RESOLVE, "priority=50",
                     "table=11,priority=50,metadata=5,reg0=0x0/0x1,"
                     "eth_dst=01:00:00:00:00:00/01:00:00:00:00:00 "
-                    "actions=move:metadata[0..23]->tun_id[0..23],"
-                    "set_field:0x1000000->tun_metadata0,"
-                    "move:reg1[0..23]->tun_metadata0[0..23],"
-                    "set_field:192.0.2.2->tun_dst,output:100,resubmit(,23)\n"
+                    "actions=set_field:0x20/0x20->reg0,resubmit(,13)\n"
                     "table=11,priority=50,metadata=5,reg0=0x1/0x1,"
                     "eth_dst=01:00:00:00:00:00/01:00:00:00:00:00 "
                     "actions=resubmit(,23)\n");
+    emit_bed_expect(&bed, TABLE_DELIVER, "priority=200",
+                    "table=16,priority=200,metadata=5,reg0=0x20/0x20 "
+                    "actions=move:metadata[0..23]->tun_id[0..23],"
+                    "set_field:0x1000000->tun_metadata0,"
+                    "move:reg1[0..23]->tun_metadata0[0..23],"
+                    "set_field:192.0.2.2->tun_dst,output:100,resubmit(,23)\n");
     emit_bed_expect(&bed, TABLE_FLOOD, NULL,
                     "table=23,priority=100,metadata=5 "
                     "actions=set_field:9->reg2,resubmit(,24),"
@@ -213,6 +216,39 @@ test_flood(void **state)
     emit_bed_stop(&bed);
 }
 
+/* One more port on a host that is flooded already, or one less, is no concern
+ * of the flood; the last one is. */
+static void
+test_flood_cost(void **state)
+{
+    struct emit_bed bed;
+    struct compile_counts before, after;
+
+    (void)state;
+    emit_bed_start(&bed, model);
+    emit_bed_apply(&bed, "network n vni=5 flood\n"
+                         "port s network=n mac=02:00:00:00:00:04 identity=i "
+                         "host=h2\nbinding s host=h2\n"
+                         "port t network=n mac=02:00:00:00:00:05 identity=i "
+                         "host=h2\n");
+    assert_int_equal(emit_bed_count(&bed, TABLE_DELIVER, "192.0.2.2"), 1);
+    compile_count(bed.compile, &before);
+    emit_bed_apply(&bed, "binding t host=h2\n");
+    compile_count(bed.compile, &after);
+    /* That of the binding, to which RESOLVE sends. */
+    assert_in_range(after.emissions - before.emissions, 1, 3);
+    emit_bed_apply(&bed, "port s network=n mac=02:00:00:00:00:04 identity=i "
+                         "host=h3\n");
+    assert_int_equal(emit_bed_count(&bed, TABLE_DELIVER, "192.0.2.2"), 1);
+    emit_bed_apply(&bed, "port t network=n mac=02:00:00:00:00:05 identity=i "
+                         "host=h3\n");
+    assert_int_equal(emit_bed_count(&bed, TABLE_DELIVER, "192.0.2.2"), 0);
+    emit_bed_apply(&bed, "port t network=n mac=02:00:00:00:00:05 identity=i "
+                         "host=h3 migrate=h2\n");
+    assert_int_equal(emit_bed_count(&bed, TABLE_DELIVER, "192.0.2.2"), 1);
+    emit_bed_stop(&bed);
+}
+
 /* N18: 256 hosts are flooded, 257 not at all. */
 static void
 test_flood_limit(void **state)
@@ -224,7 +260,7 @@ test_flood_limit(void **state)
     emit_bed_start(&bed, model);
     emit_bed_apply(&bed, "network n vni=5 flood\n");
     for (unsigned i = 0; i < 257; i++) {
-        assert_int_equal(emit_bed_count(&bed, TABLE_RESOLVE, "output:100"), i);
+        assert_int_equal(emit_bed_count(&bed, TABLE_DELIVER, "output:100"), i);
         (void)snprintf(line, sizeof line,
                        "host k%u ip=198.51.%u.%u\n"
                        "port k%u network=n mac=02:00:00:02:%02x:%02x "
@@ -232,7 +268,7 @@ test_flood_limit(void **state)
                        i, 100 + (i >> 8), i & 255, i, i >> 8, i & 255, i, i, i);
         emit_bed_apply(&bed, line);
     }
-    assert_int_equal(emit_bed_count(&bed, TABLE_RESOLVE, "output:100"), 0);
+    assert_int_equal(emit_bed_count(&bed, TABLE_DELIVER, "output:100"), 0);
     assert_int_equal(emit_bed_count(&bed, TABLE_RESOLVE, "priority=50"), 0);
     emit_bed_stop(&bed);
 }
@@ -248,6 +284,7 @@ main(void)
         cmocka_unit_test(test_identity_of_the_target),
         cmocka_unit_test(test_cost),
         cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_flood_cost),
         cmocka_unit_test(test_flood_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -347,8 +347,12 @@ test_slow(void **state)
     bed_attach(&bed, false, false);
     bed_ready(&bed);
     bed.replica[2].delay_ns = 3 * NS_PER_S; /* 1 is another host, too. */
+    assert_int_equal(bed.expects, 0);
     struct op *op = bed_submit(&bed, MIRROR_WRITE, 0, 1);
-    sim_run_for(bed.sim, NS_PER_S);
+    sim_run_for(bed.sim, 400 * NS_PER_MS);
+    assert_true(bed.expects > 0); /* The database hears of it first. */
+    assert_int_equal(bed.row.in_sync, 7);
+    sim_run_for(bed.sim, 600 * NS_PER_MS);
     assert_false(op->busy);
     assert_int_equal(bed.row.in_sync, 3);
     bed.replica[2].delay_ns = 50 * NS_PER_US;

@@ -213,6 +213,35 @@ test_limit(void **unused)
     scope_done(&scope);
 }
 
+/* The routers of a network, likewise; each network has its own share. */
+static void
+test_router_limit(void **unused)
+{
+    static struct world world;
+    struct scope scope = { .left_out = 0 };
+    (void)unused;
+
+    add_port(&world, 1, 1);
+    add_port(&world, 2, 1);
+    for (uint32_t i = 30; i > 0; i--) {
+        add_route(&world, 1, i);
+        add_route(&world, 1, i);
+    }
+    add_route(&world, 2, 50);
+    add_route(&world, 3, 30); /* Behind a router that is left out. */
+    add_route(&world, 4, 1);
+    scope_compute(&world.rows, &scope);
+    assert_int_equal(scope.routers.count, SCOPE_NETWORK_ROUTERS + 1);
+    assert_true(has(&scope.routers, ROUTERS + 1));
+    assert_true(has(&scope.routers, ROUTERS + SCOPE_NETWORK_ROUTERS));
+    assert_false(has(&scope.routers, ROUTERS + SCOPE_NETWORK_ROUTERS + 1));
+    assert_true(has(&scope.routers, ROUTERS + 50));
+    assert_int_equal(scope.networks.count, 3);
+    assert_true(has(&scope.networks, NETWORKS + 4));
+    assert_int_equal(scope.left_out, 30 - SCOPE_NETWORK_ROUTERS);
+    scope_done(&scope);
+}
+
 /* The same rows in another order, twice over or with strangers in between: the
  * same scope. */
 static void
@@ -340,11 +369,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing), cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_groups),  cmocka_unit_test(test_self_reference),
-        cmocka_unit_test(test_limit),   cmocka_unit_test(test_order),
-        cmocka_unit_test(test_clauses), cmocka_unit_test(test_uuid_set),
-        cmocka_unit_test(test_row_set),
+        cmocka_unit_test(test_nothing),  cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_groups),   cmocka_unit_test(test_self_reference),
+        cmocka_unit_test(test_limit),    cmocka_unit_test(test_router_limit),
+        cmocka_unit_test(test_order),    cmocka_unit_test(test_clauses),
+        cmocka_unit_test(test_uuid_set), cmocka_unit_test(test_row_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -370,6 +370,83 @@ test_cache(void **unused)
     cache_done(&cache);
 }
 
+/* Port 'number' with one of seven identities. */
+static struct state_row *
+port_row(unsigned number, unsigned identity)
+{
+    struct state_port port = {
+        .row = { STATE_TABLE_PORT, uuid_of((uint8_t)number) },
+        .network = uuid_of(200),
+        .identity = uuid_of((uint8_t)identity),
+    };
+    char name[16];
+
+    snprintf(name, sizeof name, "p%u", number);
+    port.row.uuid.bytes[1] = (uint8_t)(number >> 8);
+    port.name = name;
+    return &state_port_clone(&port)->row;
+}
+
+/* Lookups: network, identity, host, as in gen_values.py. */
+static size_t
+count_ports(const struct cache *cache, size_t lookup, unsigned value)
+{
+    const struct state_port key = {
+        .row = { .table = STATE_TABLE_PORT },
+        .network = uuid_of((uint8_t)value),
+        .identity = uuid_of((uint8_t)value),
+    };
+    size_t count = 0;
+
+    for (struct cache_entry *entry = NULL;
+         (entry = cache_next_alike(cache, &key.row, lookup, entry)) != NULL;) {
+        const struct state_port *port = state_port_from(entry->row);
+        assert_true(uuid_equal(lookup == 0 ? &port->network : &port->identity,
+                               &key.identity));
+        count++;
+    }
+    assert_int_equal(count, cache_count_alike(cache, &key.row, lookup));
+    return count;
+}
+
+static void
+test_cache_lookups(void **unused)
+{
+    enum { COUNT = 2100, KINDS = 7 };
+    struct cache cache;
+    (void)unused;
+
+    cache_init(&cache);
+    cache.has_lookups = true;
+    assert_int_equal(count_ports(&cache, 0, 200), 0);
+    for (unsigned i = 0; i < COUNT; i++) {
+        assert_null(cache_put(&cache, port_row(i, i % KINDS)));
+    }
+    assert_int_equal(count_ports(&cache, 0, 200), COUNT);
+    assert_int_equal(count_ports(&cache, 0, 201), 0);
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        assert_int_equal(count_ports(&cache, 1, kind), COUNT / KINDS);
+    }
+    /* All of one kind become of another, or of a new one. */
+    for (unsigned i = 0; i < COUNT; i += KINDS) {
+        state_row_free(cache_put(&cache, port_row(i, i % 2 == 0 ? 1 : 99)));
+    }
+    assert_int_equal(count_ports(&cache, 1, 0), 0);
+    assert_int_equal(count_ports(&cache, 1, 1),
+                     COUNT / KINDS + COUNT / KINDS / 2);
+    assert_int_equal(count_ports(&cache, 1, 99), COUNT / KINDS / 2);
+    for (unsigned i = 0; i < COUNT; i++) {
+        struct state_row *probe = port_row(i, 0);
+        state_row_free(cache_take(&cache, STATE_TABLE_PORT, &probe->uuid));
+        state_row_free(probe);
+        assert_int_equal(cache.tables[STATE_TABLE_PORT].count, COUNT - 1 - i);
+    }
+    assert_int_equal(count_ports(&cache, 0, 200), 0);
+    assert_int_equal(count_ports(&cache, 1, 99), 0);
+    assert_null(cache_put(&cache, port_row(1, 3)));
+    cache_done(&cache);
+}
+
 int
 main(void)
 {
@@ -382,6 +459,7 @@ main(void)
         cmocka_unit_test(test_set_and_map_differences),
         cmocka_unit_test(test_bad_json),
         cmocka_unit_test(test_cache),
+        cmocka_unit_test(test_cache_lookups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
