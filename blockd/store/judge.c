@@ -165,6 +165,9 @@ judge_apply_window(struct store *store, uint32_t slot,
 
     entry_state_set(entry, item->block, (enum disk_block_state)item->state);
     entry_crc_set(&store->geometry, entry, item->block, item->crc);
+    if (!is_data(item->state) && planted(store, PLANTED_WINDOW_OLD)) {
+        return;
+    }
     if (item->sequence > entry_sequence(entry)) {
         entry_slot(entry)->sequence = le64_make(item->sequence);
     }

@@ -28,7 +28,8 @@ enum planted_bug {
     PLANTED_OLDER_PAGE = 17,         /* S8: a rotten page's older copy. */
     PLANTED_MARK_LATE = 18,          /* S6: -EIO before the incarnation. */
     PLANTED_CRASH_FORGOTTEN = 19,    /* S1: hot at a crash is forgotten. */
-    PLANTED_COUNT = 20,
+    PLANTED_WINDOW_OLD = 20,         /* S4: a window discard is no news. */
+    PLANTED_COUNT = 21,
 };
 
 #endif /* BLOCKD_STORE_PLANTED_H */

@@ -260,16 +260,22 @@ net_addresses_choose(struct api_op *op, struct state *state,
 
 /* ---- MAC ---- */
 
+/* Whoever gets an address that another had before gets its MAC as well: what
+ * neighbours remember stays true. */
 void
-net_mac_choose(struct api_op *op, const struct state *state,
-               const struct weft_uuid *network, char ret_mac[MAC_TEXT_SIZE])
+net_mac_choose(const struct state *state, const struct weft_uuid *network,
+               const char *of, char ret_mac[MAC_TEXT_SIZE])
 {
-    for (uint32_t attempt = op->conflicts;; attempt++) {
-        char purpose[32];
+    char name[UUID_TEXT_SIZE];
+
+    uuid_format(network, name);
+    for (uint32_t attempt = 0;; attempt++) {
+        char purpose[API_REQUEST_ID_MAX + 16];
         struct weft_uuid uuid;
         struct mac_address mac;
-        (void)snprintf(purpose, sizeof purpose, "mac/%u", attempt);
-        api_op_uuid(op, purpose, &uuid);
+        (void)snprintf(purpose, sizeof purpose, "mac/%u/%.*s", attempt,
+                       (int)API_REQUEST_ID_MAX, of);
+        state_uuid_derive(name, purpose, &uuid);
         memcpy(mac.bytes, uuid.bytes, sizeof mac.bytes);
         mac.bytes[0] = 0x0a; /* Locally administered, of one station. */
         mac_format(&mac, ret_mac);

@@ -198,10 +198,10 @@ bool net_addresses_choose(struct api_op *op, struct state *state,
                           const struct state_network *network, char **wanted,
                           size_t wanted_count, struct net_choice *ret_choice);
 void net_addresses_release(struct api_op *op);
-/* A free MAC address; the same for the same request unless it is taken. */
-void net_mac_choose(struct api_op *op, const struct state *state,
-                    const struct weft_uuid *network,
-                    char ret_mac[MAC_TEXT_SIZE]);
+/* A free MAC address; the same for the same 'of', an address or whatever else
+ * tells the owner from others, unless it is taken. */
+void net_mac_choose(const struct state *state, const struct weft_uuid *network,
+                    const char *of, char ret_mac[MAC_TEXT_SIZE]);
 /* Puts the row of a MAC into the transaction. */
 void net_mac_insert(struct api_op *op, struct state_txn *txn,
                     const struct weft_uuid *network, const char *mac,

@@ -211,16 +211,15 @@ port_insert_addresses(struct api_op *op, struct state_txn *txn,
     }
 }
 
-/* The MAC address that it gets; 0, or refused. */
+/* The MAC address that was asked for, if any; 0, or refused. */
 static int
-port_choose_mac(struct api_op *op, const struct state *state,
-                const struct state_network *network, const char *wanted,
-                char ret_mac[MAC_TEXT_SIZE])
+port_take_mac(struct api_op *op, const struct state *state,
+              const struct state_network *network, const char *wanted,
+              char ret_mac[MAC_TEXT_SIZE])
 {
     struct mac_address mac;
 
     if (wanted[0] == '\0') {
-        net_mac_choose(op, state, &network->row.uuid, ret_mac);
         return 0;
     }
     int result = mac_parse(wanted, &mac);
@@ -264,7 +263,7 @@ port_create_build(struct api_op *op, struct state_txn *txn, struct state *state)
             return -EPROTO;
         }
     }
-    int result = port_choose_mac(op, state, network, port->mac, mac);
+    int result = port_take_mac(op, state, network, port->mac, mac);
     if (result != 0) {
         return result;
     }
@@ -273,6 +272,11 @@ port_create_build(struct api_op *op, struct state_txn *txn, struct state *state)
         !net_addresses_choose(op, state, network, port->addresses,
                               port->n_addresses, &choice)) {
         return -EPROTO;
+    }
+    if (port->mac[0] == '\0') {
+        net_mac_choose(state, &network->row.uuid,
+                       choice.count > 0 ? choice.items[0].ip : op->request_id,
+                       mac);
     }
     struct state_port row = {
         .row.table = STATE_TABLE_PORT,

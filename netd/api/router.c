@@ -280,7 +280,7 @@ attach_build(struct api_op *op, struct state_txn *txn, struct state *state)
     if (result != 0) {
         return result;
     }
-    net_mac_choose(op, state, &subnet->network, mac);
+    net_mac_choose(state, &subnet->network, subnet->gateway, mac);
     struct state_router_port row = { .row.table = STATE_TABLE_ROUTER_PORT,
                                      .router = router->row.uuid,
                                      .subnet = subnet->row.uuid,

@@ -32,11 +32,15 @@ PREFIX = 'weft-drill-'
 
 def quickstart(directory, *arguments, seconds=300):
     """Runs it; status and output."""
-    done = subprocess.run(
-        [QUICKSTART, '--dir', directory / 'quickstart', *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        stdin=subprocess.DEVNULL, check=False,
-        timeout=seconds * weft_testbed.SCALE)
+    command = [QUICKSTART, '--dir', directory / 'quickstart', *arguments]
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, stdin=subprocess.DEVNULL, check=False,
+            timeout=seconds * weft_testbed.SCALE)
+    except subprocess.TimeoutExpired as late:
+        raise AssertionError(f'{command} took more than {late.timeout} s:\n'
+                             f'{(late.stdout or b"").decode()}') from late
     return done.returncode, done.stdout
 
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What must not go wrong when somebody asks for too much or for what is not
 his: ten thousand rules, a flood of requests to netd, another project's port, a
-group that refers to itself, flows that somebody else changed; and changes that
-were asked for while no database server was there."""
+group that refers to itself, an address that another one had, flows that
+somebody else changed; and changes that were asked for while no database server
+was there."""
 
 import concurrent.futures
 import os
@@ -143,6 +144,40 @@ class Groups(Sockets):
         sent, received = ping.finish()
         self.assertLessEqual(sent - received, 1)
         stubs.channel.close()
+
+
+class Addresses(unittest.TestCase):
+    def test_reused(self):
+        """Who gets an address after another has its MAC, too: what neighbours
+        remember is not wrong.  So do gateways."""
+        old = NET.vm('old', 'h2', 'n', '--group', 'open')
+        old.configure()
+        VMS['a'].wait_ping(old.ip)
+        old.unplug()
+        NET.weft('port', 'delete', 'old')
+        new = NET.vm('new', 'h1', 'n', '--group', 'open')
+        self.assertEqual((new.ip, new.mac), (old.ip, old.mac))
+        new.configure()
+        VMS['a'].wait_ping(new.ip)
+        macs = set()
+        for router in 'r1', 'r2':
+            NET.weft('router', 'create', router)
+            NET.weft('router', 'attach', router, '--subnet', 'n-0', '--wait')
+            self.assertTrue(VMS['a'].ping('10.0.0.1'))
+            macs.add(NET.rows('Router_Port')[0]['mac'])
+            NET.weft('router', 'detach', router, '--subnet', 'n-0', '--wait')
+            NET.weft('router', 'delete', router)
+        self.assertEqual(len(macs), 1)
+        # Somebody may have taken that MAC by name meanwhile.
+        NET.weft('port', 'create', 'named', '--network', 'n', '--mac',
+                 macs.pop())
+        NET.weft('router', 'create', 'r3')
+        NET.weft('router', 'attach', 'r3', '--subnet', 'n-0', '--wait')
+        VMS['a'].exec('ip', 'neighbour', 'flush', 'dev', 'eth0')
+        self.assertTrue(VMS['a'].ping('10.0.0.1'))
+        NET.weft('router', 'detach', 'r3', '--subnet', 'n-0', '--wait')
+        for noun, name in ('router', 'r3'), ('port', 'named'):
+            NET.weft(noun, 'delete', name)
 
 
 class Strangers(unittest.TestCase):

@@ -342,8 +342,10 @@ class PipelineTest(unittest.TestCase):
                     UDP(sport=5, dport=port) / (b'x' * 2400), 1400)
                 found = self.exchange(1, pieces,
                                       expected=len(pieces) if may else 0)
+                # What conntrack held back in another test may come out here.
                 firsts = [p for got in found.values() for p in got
-                          if p[IPv6ExtHdrFragment].offset == 0]
+                          if IPv6ExtHdrFragment in p and
+                          p[IPv6ExtHdrFragment].offset == 0]
                 self.assertEqual(len(firsts), int(may))
 
     def test_stale_fragments(self):

@@ -8,8 +8,8 @@ Four machines (tests/support/machine.py: clean Debians in namespaces) get the
 package, and what an administrator does to them is done: install, first host,
 further hosts, disks, guests, upgrade under load, loss of a host, a new host
 in its place, loss of the database's majority, backup and restore, taking a
-host out, purge.  Open vSwitch and the daemons run as Debian's and our units say,
-in the sandboxes that these units ask for.  As root; minutes; not in
+host out, purge.  Open vSwitch and the daemons run as Debian's and our units
+say, in the sandboxes that these units ask for.  As root; minutes; not in
 deploy/check.  The switch is the one in user space: a namespace can load no
 kernel module."""
 
@@ -206,6 +206,8 @@ class Hosts(unittest.TestCase):
         self.install(base)
         self.sandboxes()
         self.guests()
+        self.look()
+        self.tighten()
         self.upgrade()
         self.restart_switch()
         self.add_and_remove_disk()
@@ -312,6 +314,49 @@ class Hosts(unittest.TestCase):
         self.weft('h1', 'port', 'plug', 'p3', '--host', 'h3', '--tap', 'tap3',
                   '--wait')
         self.say('two ports on two hosts ping each other')
+
+    def look(self):
+        """The table 'What to look at'."""
+        h1 = self.hosts['h1']
+        for words in (('status',), ('event', 'list'), ('operation', 'list'),
+                      ('volume', 'show', 'v1'), ('net', 'hosts')):
+            self.assertNotEqual(self.weft('h1', *words), '')
+        self.assertIn('delivered', self.weft(
+            'h1', 'net', 'trace', '--from', 'p1', '--to', self.target,
+            '--proto', 'icmp'))
+        for command in (['blockd', '--check'], ['netd', '--check'],
+                        ['weft-deploy', 'status'],
+                        ['systemctl', 'status', *UNITS],
+                        ['journalctl', '-u', 'weft-blockd'],
+                        ['systemd-analyze', 'security', 'weft-netd'],
+                        ['ovs-appctl', '-t',
+                         '/run/weft/db/ovsdb-server.ctl', 'cluster/status',
+                         'Weft']):
+            h1.must(*command)
+        for port in 9701, 9711:
+            for page in 'metrics', 'healthz':
+                h1.must('/usr/bin/python3', '-c', 'import urllib.request; '
+                        'urllib.request.urlopen("http://127.0.0.1:'
+                        f'{port}/{page}")')
+        self.say('all that is to be looked at answers')
+
+    def tighten(self):
+        """netd of a host whose ports are all tap devices or QEMU's own."""
+        h3 = self.hosts['h3']
+        h3.shell("""
+            mkdir /etc/systemd/system/weft-netd.service.d
+            printf '%s\\n' '[Service]' CapabilityBoundingSet= \
+                CapabilityBoundingSet=CAP_NET_ADMIN \
+                >/etc/systemd/system/weft-netd.service.d/override.conf
+            systemctl daemon-reload
+            systemctl restart weft-netd""")
+        pid = h3.must('systemctl', 'show', '-P', 'MainPID', 'weft-netd')
+        self.assertIn(f'CapEff:\t{CAP_NET_ADMIN:016x}', h3.path(
+            f'/proc/{pid.strip()}/status').read_text())
+        self.weft('h1', 'port', 'unplug', 'p3')
+        self.weft('h1', 'port', 'plug', 'p3', '--host', 'h3', '--tap', 'tap3',
+                  '--wait')
+        self.say('netd made a tap device without CAP_SYS_ADMIN')
 
     def upgrade(self):
         """Under I/O and pings, host by host."""
@@ -430,6 +475,7 @@ class Hosts(unittest.TestCase):
             chown weft-db:weft-db weft.db
             systemctl start weft-db''')
         self.join_anew('h1', ('h2', 'h4'))
+        Load(h1, 'v4').finish()
         self.say('the database was restored from a backup')
 
     def join_anew(self, first, others):
@@ -454,7 +500,6 @@ class Hosts(unittest.TestCase):
             host.must('systemctl', 'start', 'weft-blockd', 'weft-netd')
         wait_for('v4 to be healthy', lambda: self.weft_json(
             'h1', 'volume', 'show', 'v4')['health'] == 'HEALTHY')
-        Load(self.hosts['h1'], 'v4').finish()
 
     def lose_majority(self):
         """h2 and h4 lose their databases; h1 goes on alone."""
@@ -472,8 +517,9 @@ class Hosts(unittest.TestCase):
             ovsdb-tool create-cluster weft.db alone.db tcp:10.0.0.1:6642
             chown weft-db:weft-db weft.db
             systemctl start weft-db''')
-        load.finish()
         self.join_anew('h1', ('h2', 'h4'))
+        # Until then a volume that lost a replica would have waited.
+        load.finish()
         self.say('the database had lost its majority, and is whole again')
 
     def take_out(self):

@@ -28,7 +28,8 @@
  *
  * Also checked at each open: incarnation (S6), session and epoch (S16), G
  * against what is there (S5, (b)), touch sequences and slot sequences by LIST
- * (S4), space accounting. */
+ * (S4): what is not as it was flushed must be listed as newer; space
+ * accounting. */
 
 #include "tests/sim/store_torture.h"
 

@@ -4,8 +4,8 @@
     base, reason = clean_debian.find('weft_0.1.0_amd64.deb')
 
 A tar of a minimal Debian with what the package depends on, systemd, and a few
-tools, kept in $WEFT_CACHE; making it takes two minutes and a mirror.  Where that
-is not possible 'base' is None, and 'reason' says why."""
+tools, kept in $WEFT_CACHE; making it takes two minutes and a mirror.  Where
+that is not possible 'base' is None, and 'reason' says why."""
 
 import fcntl
 import hashlib

@@ -102,7 +102,8 @@ class Guest:
                 '-machine', 'pc,memory-backend=mem',
                 '-kernel', os.path.join(boot, 'vmlinux'),
                 '-initrd', os.path.join(self.folder, 'initrd'),
-                '-append', 'console=ttyS0 quiet panic=-1 rdinit=/init',
+                '-append', 'console=ttyS0 quiet panic=-1 no_timer_check '
+                           'rdinit=/init',
                 '-serial', 'stdio']
         for i, path in enumerate(self.sockets):
             more = f',{self.device}' if self.device else ''

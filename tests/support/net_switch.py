@@ -138,7 +138,8 @@ class Host:
                    f'--remote=punix:{d}/db.sock', f'--pidfile={d}/db.pid',
                    f'--unixctl={d}/db.ctl', f'{d}/conf.db')
         wait_for((d / 'db.sock').exists, 'ovsdb-server')
-        self.vsctl('--no-wait', 'init')
+        # The socket is there a moment before somebody listens.
+        self.vsctl('--retry', '--no-wait', 'init')
         self.spawn('/usr/sbin/ovs-vswitchd', '--no-chdir',
                    '--enable-dummy', '--disable-system',
                    f'--pidfile={d}/vs.pid', f'--unixctl={d}/vs.ctl',

@@ -34,8 +34,8 @@ if [ -n "$router" ]; then
     ip route replace default via "${router%% *}" dev "$interface"
 fi
 {
-    echo "${reason:-$1}"
     env
+    echo "${reason:-$1}"    # Last: now all of it is there.
 } >>"$WEFT_DHCP_LOG"
 '''
 
