@@ -7,7 +7,7 @@ import socket
 import subprocess
 
 
-def transact(path, database, *operations, seconds=120):
+def transact(path, database, *operations, seconds=300):
     """One transaction by a connection of its own; the results."""
     with socket.socket(socket.AF_UNIX) as one:
         one.settimeout(seconds)

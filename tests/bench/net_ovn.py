@@ -194,7 +194,7 @@ class Ovn:
              'columns': ['nb_cfg']})
         wanted = result[1]['rows'][0]['nb_cfg']
         transact(self.sock('nb'), 'OVN_Northbound', {
-            'op': 'wait', 'timeout': 110000, 'table': 'NB_Global',
+            'op': 'wait', 'timeout': 290000, 'table': 'NB_Global',
             'where': [], 'columns': ['hv_cfg'], 'until': '==',
             'rows': [{'hv_cfg': wanted}]})
 
